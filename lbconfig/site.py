@@ -1,0 +1,237 @@
+"""The typed site: what is balanced, how, and within which limits. The one place for ports, addresses, limits and time-outs.
+
+A site is read from TOML (`site_file.py`) and never changes. Times are in seconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(gt=0)]
+Weight = Annotated[int, Meta(ge=0, le=256)]
+Name = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"^[A-Za-z0-9._-]+$")]
+Address = Annotated[str, Meta(min_length=2)]
+ServiceKind = Literal["dicom", "hl7", "dmwl", "https"]
+Scheduler = Literal["leastconn", "roundrobin", "source"]
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """A part of a site: frozen, and strict about unknown keys."""
+
+
+class Node(_Part):
+    """A machine that carries real servers of several VIPs. `name` is what it tells its clients."""
+
+    name: Name
+    address: Address
+
+
+class RealServer(_Part):
+    """A real server (RIP) of one VIP: its label, its node, the port, the weight and the server id, equal on all peers."""
+
+    label: Name
+    node: Name
+    port: Port
+    weight: Weight = 100
+    id: Annotated[int, Meta(ge=1)]
+
+
+class Persistence(_Part):
+    """Source-IP persistence: how long an entry lives without new connections, and how many entries the table holds."""
+
+    kind: Literal["source-ip"] = "source-ip"
+    expire_s: Seconds = 1800
+    table_size: Annotated[int, Meta(ge=1)] = 10240
+
+
+class HealthCheck(_Part):
+    """Connect-to-port health check. `fast_interval_s` and `down_interval_s` default to `interval_s`."""
+
+    kind: Literal["connect"] = "connect"
+    interval_s: Seconds = 2
+    fall: Annotated[int, Meta(ge=1)] = 2
+    rise: Annotated[int, Meta(ge=1)] = 2
+    timeout_s: Seconds = 2
+    fast_interval_s: Seconds | None = None
+    down_interval_s: Seconds | None = None
+
+    @property
+    def down_within_s(self) -> float:
+        """The longest time from a failure to DOWN: inter + (fall - 1) * fastinter + fall * check time-out."""
+        fast = self.fast_interval_s or self.interval_s
+        return self.interval_s + (self.fall - 1) * fast + self.fall * self.timeout_s
+
+    @property
+    def up_within_s(self) -> float:
+        """The longest time from a return to UP: downinter + (rise - 1) * fastinter + rise * check time-out."""
+        fast = self.fast_interval_s or self.interval_s
+        return (self.down_interval_s or self.interval_s) + (self.rise - 1) * fast + self.rise * self.timeout_s
+
+
+class Fallback(_Part):
+    """Where clients go when no real server is UP: a server, outside of persistence, that the appliance runs itself."""
+
+    address: Address
+    port: Port
+
+
+class Limits(_Part):
+    """The site's objectives for one VIP, in seconds.
+
+    `down_s`: from a failure to DOWN. `new_s`, `sticky_s`, `established_s`: from a node's death to the first success of a
+    source not seen before, of one with a persistence entry, of one with an open session. `operation_s`: one operation
+    without a fault.
+    """
+
+    down_s: Seconds
+    new_s: Seconds
+    sticky_s: Seconds
+    established_s: Seconds
+    operation_s: Seconds
+    busiest_source_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+
+
+class Vip(_Part):
+    """A virtual service: its label, what it speaks, where it listens, and the real servers behind it.
+
+    `hostname` is the name that users reach it by, if there is one. `transparent`: whether real servers see the client's
+    own address. `client_timeout_s`, `server_timeout_s`: how long a silent connection lives.
+    """
+
+    name: Name
+    service: ServiceKind
+    address: Address
+    port: Port
+    mode: Literal["tcp"] = "tcp"
+    scheduler: Scheduler = "leastconn"
+    hostname: str | None = None
+    transparent: bool = False
+    client_timeout_s: Seconds = 43200
+    server_timeout_s: Seconds = 43200
+    fallback: Fallback | None = None
+    persistence: Persistence = Persistence()
+    health_check: HealthCheck = HealthCheck()
+    limits: Limits
+    real_server: tuple[RealServer, ...]
+
+
+class Balancer(_Part):
+    """What is common to all VIPs. `address` is where connections to real servers come from.
+
+    `retries` and `connect_timeout_s` decide how long a sticky client waits at a dead server before it is sent elsewhere.
+    """
+
+    product: str = "HAProxy"
+    address: Address
+    connect_timeout_s: Seconds = 4
+    retries: Annotated[int, Meta(ge=0)] = 3
+    maxconn: Annotated[int, Meta(ge=1)] = 40000
+    redispatch: bool = True
+    shutdown_sessions_on_down: bool = True
+
+
+class Dicom(_Part):
+    """The DICOM and worklist services: the called AE title, what happens to others, the calling AE titles of modalities."""
+
+    ae_title: Name = "MACH7"
+    unknown_called_ae: Literal["rejected", "accepted"] = "rejected"
+    calling_ae_titles: tuple[Name, ...] = ("PREFLIGHT",)
+
+
+class Hl7(_Part):
+    """The HL7 service: MSH-5 and MSH-6, and whether patient merges (A40) may be sent to this site."""
+
+    receiving_application: str = "MACH7"
+    receiving_facility: str = "HOSPITAL"
+    allow_merge: bool = True
+    stray_bytes_closed_within_s: Seconds = 5
+
+
+class Web(_Part):
+    """The web page: the account that Preflight logs in with, and the file of the CA that its clients trust.
+
+    The password is read from the environment variable that is named here; it never stands in a site file.
+    """
+
+    user: str = "preflight"
+    password_variable: str = "PREFLIGHT_WEB_PASSWORD"  # noqa: S105  the name of a variable, not a password
+    ca_file: str | None = None
+
+
+class JourneyLimits(_Part):
+    """How long each step of a patient's journey may take until the next system shows it, in seconds."""
+
+    worklist_s: Seconds = 10
+    image_s: Seconds = 10
+    result_s: Seconds = 10
+
+
+class Engines(_Part):
+    """Which implementation plays each simulated DICOM service."""
+
+    storage: Literal["pynetdicom"] = "pynetdicom"
+    worklist: Literal["pynetdicom"] = "pynetdicom"
+
+
+class Clients(_Part):
+    """Where simulated clients draw their source addresses from (CIDR), and how long they wait in each phase, in seconds."""
+
+    network: str
+    connect_timeout_s: Seconds = 10
+    negotiate_timeout_s: Seconds = 15
+    send_timeout_s: Seconds = 30
+    response_timeout_s: Seconds = 30
+
+
+class Waiver(_Part):
+    """A failure that a named person accepted: which check (`PERSIST-1/HL7`, or `PERSIST-1` for all VIPs), by whom, why,
+    and the last day on which it holds."""
+
+    check: str
+    by: Annotated[str, Meta(min_length=1)]
+    why: Annotated[str, Meta(min_length=1)]
+    until: date
+
+
+class Site(_Part):
+    """One load-balanced site.
+
+    `required` lists the checks that decide; empty means all that the profile and the lab can do.
+    """
+
+    name: Annotated[str, Meta(min_length=1)]
+    nodes_are: Literal["simulated", "real"] = "simulated"
+    balancer: Balancer
+    clients: Clients
+    dicom: Dicom = Dicom()
+    hl7: Hl7 = Hl7()
+    web: Web = Web()
+    journey: JourneyLimits = JourneyLimits()
+    engines: Engines = Engines()
+    required: tuple[str, ...] = ()
+    node: tuple[Node, ...]
+    vip: tuple[Vip, ...]
+    waiver: tuple[Waiver, ...] = ()
+
+    def vip_of(self, service: ServiceKind) -> Vip:
+        """Return the VIP of a service; a site file has exactly one of each."""
+        return next(vip for vip in self.vip if vip.service == service)
+
+    def vip_named(self, name: str) -> Vip:
+        """Return the VIP with this name (KeyError when there is none)."""
+        for vip in self.vip:
+            if vip.name == name:
+                return vip
+        raise KeyError(name)
+
+    def node_named(self, name: str) -> Node:
+        """Return the node with this name (KeyError when there is none)."""
+        for node in self.node:
+            if node.name == name:
+                return node
+        raise KeyError(name)

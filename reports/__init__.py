@@ -1,0 +1,1 @@
+"""What is handed over: the verdict, the report and its writers."""

@@ -1,0 +1,1 @@
+"""What is checked: workloads, faults, checkers, and the catalogue as readable tests."""

@@ -1,0 +1,140 @@
+"""A node's receipts: what it took, written *before* it acknowledges.
+
+One journal for each service of each node, in `<node's folder>/journal/<service>.receipts`. A receipt is of a fixed size
+and written with one `write(2)`, so it survives `kill -9` of the service that wrote it.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import xxhash
+
+from .operations import Identity, RecordFile, Service, packed_address, read_records
+
+RECEIPT_MAGIC = b"PFRECEIPTS\x00\x01"
+RECEIPT_FIELDS: tuple[tuple[str, str], ...] = (
+    ("run", "I"), ("key", "Q"), ("kind", "B"), ("service", "B"), ("flags", "B"), ("received_ns", "q"), ("clock_ns", "q"),
+    ("size_bytes", "Q"), ("digest", "16s"), ("peer", "16s"), ("peer_port", "H"), ("caller", "16s"), ("node", "16s"),
+)  # fmt: skip
+
+
+class Flag(enum.IntFlag):
+    """What is special about a receipt."""
+
+    NONE = 0
+    FOREIGN = 1  # the payload carries no identity of ours: `key` is the xxh3-64 of its own identifier
+    OBSERVATION = 2  # an echo or a query: seen, not stored, in no loss join
+
+
+class Receipt(NamedTuple):
+    """What one node took, once. `received_ns` is `monotonic_ns`, `clock_ns` is `time_ns`, both of the node's host.
+
+    `digest` is the xxh3-128 of the payload as on the wire, `peer` the address that the node saw, `caller` what the peer
+    called itself (calling AE title, MSH-3), `node` the node's name.
+    """
+
+    run: int
+    key: int
+    kind: int
+    service: int
+    flags: int
+    received_ns: int
+    clock_ns: int
+    size_bytes: int
+    digest: bytes
+    peer: bytes
+    peer_port: int
+    caller: bytes
+    node: bytes
+
+
+class Journal:
+    """The receipts of one service of one node.
+
+    Parameters
+    ----------
+    directory : Path
+        The node's folder.
+    node : str
+        The node's name, 16 ASCII characters at most.
+    service : Service
+        Whose journal.
+
+    Raises
+    ------
+    RecordError
+        From `append` too: a service that cannot write a receipt must not acknowledge.
+    """
+
+    def __init__(self, directory: Path, node: str, service: Service) -> None:
+        self._node = node.encode("ascii")
+        self._service = service
+        self._file = RecordFile(journal_path(directory, service), RECEIPT_MAGIC, RECEIPT_FIELDS)
+
+    def receipt(
+        self, identity: Identity | None, identifier: str, payload: bytes | memoryview, peer: tuple[str, int], caller: str,
+        flags: Flag = Flag.NONE,
+    ) -> Receipt:  # fmt: skip
+        """Make the receipt of a payload, now.
+
+        Parameters
+        ----------
+        identity : Identity or None
+            None for a payload that is not ours: it is flagged as foreign and known by the hash of its identifier.
+        identifier : str
+            The payload's own identifier as found in it (SOP Instance UID, MSH-10, …).
+        payload : bytes
+            What was received, as on the wire.
+        peer : (address, port)
+            Who sent it, as the node sees it.
+        caller : str
+            What the peer called itself; cut to 16 bytes.
+        flags : Flag
+            Flag.OBSERVATION for what is seen and not stored.
+        """
+        digest = xxhash.xxh3_128_digest(payload)
+        return self.receipt_of_digest(identity, identifier, digest, len(payload), peer, caller, flags)
+
+    def receipt_of_digest(
+        self, identity: Identity | None, identifier: str, digest: bytes, size_bytes: int, peer: tuple[str, int], caller: str,
+        flags: Flag = Flag.NONE,
+    ) -> Receipt:  # fmt: skip
+        """Make a receipt as `receipt` does, of a payload whose digest is known already."""
+        if identity is None:
+            run, key, kind, flags = 0, xxhash.xxh3_64_intdigest(identifier), 0, flags | Flag.FOREIGN
+        else:
+            run, key, kind = identity.run, identity.key, int(identity.kind)
+        return Receipt(
+            run, key, kind, self._service, flags, time.monotonic_ns(), time.time_ns(), size_bytes, digest,
+            packed_address(peer[0]), peer[1], caller.encode("ascii", "replace")[:16], self._node,
+        )  # fmt: skip
+
+    def append(self, *receipts: Receipt) -> None:
+        """Write receipts with one `write(2)`; when this returns they outlive the process."""
+        self._file.append(receipts)
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._file.close()
+
+
+def journal_path(directory: Path, service: Service) -> Path:
+    """Return where the journal of a service lies in its node's folder."""
+    return directory / "journal" / f"{service.name.lower()}.receipts"
+
+
+def read_receipts(path: Path) -> Iterator[Receipt]:
+    """Yield the receipts of a journal; one torn at the end is left out.
+
+    Raises
+    ------
+    RecordError
+        When the file is not a journal.
+    """
+    for values in read_records(path, RECEIPT_MAGIC, RECEIPT_FIELDS):
+        yield Receipt(*values)

@@ -1,0 +1,21 @@
+"""The ways a node can lie. Each is switched on for one service of a node, so that a check can be seen to fail."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Misbehaviour(enum.StrEnum):
+    """A defect of a node, named for its effect."""
+
+    LOSES_EVERY_200TH = "loses-every-200th"  # acknowledges every 200th image or message and neither stores nor receipts it
+    STORES_ONE_TWICE = "stores-one-twice"  # every 200th image or message is stored, and receipted, twice for one attempt
+    ACKNOWLEDGES_ANOTHER = "acknowledges-another"  # MSA-2 names another message than the one received
+    SWAPS_MESSAGES = "swaps-messages"  # acknowledges a patient's message and applies it only after that patient's next one
+    ACCEPTS_BAD_MESSAGES = "accepts-bad-messages"  # answers AA to content that must be refused
+    TRUNCATES_WORKLIST = "truncates-worklist"  # leaves out the last match of every worklist answer with two or more
+    IGNORES_CANCEL = "ignores-cancel"  # answers C-FIND to its end whatever C-CANCEL says
+    ACCEPTS_ANY_CALLED_AE = "accepts-any-called-ae"  # takes associations for AE titles that are not its own
+    HIDES_ORDERS_OF_OTHERS = "hides-orders-of-others"  # shows only the orders that came to this node itself
+    LOSES_SESSIONS = "loses-sessions"  # forgets every web session after the request that made it
+    HIDES_STUDIES_OF_OTHERS = "hides-studies-of-others"  # lists only the studies stored on this node itself

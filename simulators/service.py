@@ -1,0 +1,102 @@
+"""What every service of a node is started with.
+
+A service is one process: `python -m simulators.<room>.<server> SETTINGS.json`. Its listening socket is bound by whoever
+starts it and inherited, so that a taken port is found before the start and a socket can be taken away from a service that
+hangs. It ends at SIGTERM with exit code 0.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from .misbehaviour import Misbehaviour
+
+ServiceName = Literal["dicom", "hl7", "dmwl", "https"]
+
+
+class SettingsError(Exception):
+    """The settings of a service cannot be used; the message says which and why."""
+
+
+class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The settings of one service of one node.
+
+    Parameters
+    ----------
+    node : str
+        The node's name, 16 ASCII characters at most: it is told to every client.
+    service : str
+        Which of the four.
+    listen_fd : int
+        The inherited listening socket, bound and listening.
+    directory : str
+        The node's own folder: journal, database and kept payloads.
+    site_directories : tuple of str
+        The folders of all nodes, the own included, for reading what the others took.
+    ae_title : str
+        The called AE title of the DICOM and worklist services.
+    accept_unknown_called_ae : bool
+        Whether an association for another AE title is accepted.
+    storage : "keep" or "digest"
+        Whether images are kept on disk, or only receipted.
+    maximum_associations : int
+        Associations at a time; a further one is rejected.
+    certificate_file, key_file : str or None
+        PEM files of the HTTPS service.
+    users : dict of str to str
+        User names and passwords of the web page.
+    misbehaviour : tuple of Misbehaviour
+        The defects that are switched on.
+    """
+
+    node: str
+    service: ServiceName
+    listen_fd: int
+    directory: str
+    site_directories: tuple[str, ...]
+    ae_title: str = "MACH7"
+    accept_unknown_called_ae: bool = False
+    storage: Literal["keep", "digest"] = "keep"
+    maximum_associations: int = 200
+    certificate_file: str | None = None
+    key_file: str | None = None
+    users: dict[str, str] = {}
+    misbehaviour: tuple[Misbehaviour, ...] = ()
+
+    @property
+    def node_directory(self) -> Path:
+        """The node's own folder."""
+        return Path(self.directory)
+
+    def has(self, misbehaviour: Misbehaviour) -> bool:
+        """Say whether a defect is switched on."""
+        return misbehaviour in self.misbehaviour
+
+
+def read_settings(path: Path) -> ServiceSettings:
+    """Read the settings of a service from its JSON file.
+
+    Raises
+    ------
+    SettingsError
+        When the file is missing or not a ServiceSettings.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ServiceSettings)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+
+
+def settings_of_command_line(arguments: list[str]) -> ServiceSettings:
+    """Return the settings named by a service's command line, or leave with a message and code 2."""
+    if len(arguments) != 2:
+        sys.exit(f"usage: python -m … SETTINGS.json, found {len(arguments) - 1} arguments")
+    try:
+        return read_settings(Path(arguments[1]))
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201  the service's log is its standard error
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""The web side: certificates, the node's HTTPS server and the viewer."""
