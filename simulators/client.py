@@ -21,7 +21,8 @@ _sessions = itertools.count(1)  # numbers the connections of this process; next(
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How long a client waits in each phase, in seconds: to connect, to negotiate (association, TLS), for one send to
-    make progress, for one response."""
+    make progress, for one response.
+    """
 
     connect_s: float = 10.0
     negotiate_s: float = 15.0

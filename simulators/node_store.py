@@ -72,7 +72,8 @@ class Result(NamedTuple):
 
 class Instance(NamedTuple):
     """One stored image. `file` is its path below its node's folder, empty when only its receipt is kept; `receipts` counts
-    how often it was stored."""
+    how often it was stored.
+    """
 
     sop_uid: str
     sop_class: str
