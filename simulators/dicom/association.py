@@ -1,0 +1,267 @@
+"""One DICOM association of a client, over a blocking socket: it runs in a thread and in a gevent greenlet alike.
+
+Every failure of the network or of the peer is a `simulators.client.Failed` that says what became of the message under
+way: REFUSED when not one byte of it left, INDETERMINATE once some did and no response was read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import select
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Self
+
+from ..client import Connection, Failed, Target, Timeouts
+from ..operations import Outcome, Phase
+from .dimse import CommandSet
+from .errors import ProtocolError
+from .negotiation import AssociateAccepted, AssociateRejected, Proposal, ProposedContext
+from .upper_layer import Aborted, AbortSource, Buffer, Event, Message, Released, ReleaseRequested, State, UpperLayer
+
+SENDMSG_BUFFERS = 1024  # IOV_MAX of Linux: sendmsg(2) takes no more at a time
+RECEIVE_BYTES = 65536
+_ENDED = "the connection was closed"
+
+
+class Association:
+    """An established association; the constructor connects and negotiates.
+
+    Parameters
+    ----------
+    target : Target
+        Where to.
+    source : str
+        The source address to bind.
+    calling_ae, called_ae : str
+        AE titles, 1 to 16 characters.
+    contexts : sequence of ProposedContext
+        1 to 128 presentation contexts.
+    timeouts : Timeouts
+        The limit of each phase, in seconds.
+
+    Raises
+    ------
+    Failed
+        REFUSED, in phase CONNECT or NEGOTIATE: nothing of a payload has left. Its status is that of the A-ASSOCIATE-RJ
+        (`AssociateRejected.status`).
+    ProtocolError
+        When the arguments cannot be proposed (PS3.8 9.3.2).
+    """
+
+    def __init__(
+        self, target: Target, source: str, *, calling_ae: str, called_ae: str, contexts: Sequence[ProposedContext],
+        timeouts: Timeouts,
+    ) -> None:  # fmt: skip
+        self.timeouts = timeouts
+        self._layer = UpperLayer()
+        self._events: deque[Event] = deque()
+        self._what = f"association {calling_ae} to {called_ae} at {target.address}:{target.port}"
+        request = self._layer.associate(Proposal(calling_ae, called_ae, tuple(contexts)))
+        self.connection = Connection(target, source, timeouts)
+        self._socket = self.connection.socket
+        self._timeout_s = -1.0
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        try:
+            self.accepted = self._negotiate(request)
+        except BaseException:
+            self.close()
+            raise
+        self.connection.node = self.accepted.implementation_version
+        self._context_ids = {
+            (context.abstract_syntax, context.transfer_syntax): context.context_id
+            for context in self.accepted.contexts.values()
+        }
+
+    @property
+    def node(self) -> str:
+        """Who answered: the Implementation Version Name of the A-ASSOCIATE-AC, empty when it had none."""
+        return self.connection.node
+
+    def context_for(self, sop_class: str, transfer_syntax: str) -> int | None:
+        """Return the accepted context for an abstract and a transfer syntax; None when there is none."""
+        return self._context_ids.get((sop_class, transfer_syntax))
+
+    def transfer_syntax_for(self, sop_class: str) -> tuple[int, str] | None:
+        """Return the first accepted context of an abstract syntax and its transfer syntax; None when there is none."""
+        for context in self.accepted.contexts.values():
+            if context.abstract_syntax == sop_class:
+                return context.context_id, context.transfer_syntax
+        return None
+
+    def is_alive(self) -> bool:
+        """Say, without waiting, whether nothing is known that ended this association: no close, abort or release request."""
+        while self._layer.state is State.ESTABLISHED and not self._events and self._poll.poll(0):
+            try:
+                self._take(Phase.SEND, Outcome.REFUSED, self.timeouts.response_s)
+            except Failed:
+                self.close()
+                return False
+        if self._events and isinstance(self._events[0], ReleaseRequested):
+            self._answer_release()
+        return self._layer.state is State.ESTABLISHED and not any(isinstance(event, Aborted) for event in self._events)
+
+    def send(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> None:
+        """Send one message.
+
+        Parameters
+        ----------
+        context_id : int
+            An accepted presentation context.
+        command : buffer
+            The command set.
+        data : sequence of buffers
+            The data set in pieces; empty when the command announces none.
+
+        Raises
+        ------
+        Failed
+            In phase SEND: REFUSED when not one byte left, else INDETERMINATE. The association is closed then.
+        """
+        if not self.is_alive():
+            raise self._failed(Outcome.REFUSED, Phase.SEND, f"ended before the message was sent{self._last_words()}")
+        sent_bytes = 0
+        buffers = self._layer.message(context_id, command, data)
+        try:
+            self._wait_at_most(self.timeouts.send_s)
+            while batch := list(itertools.islice(buffers, SENDMSG_BUFFERS)):
+                for count in self._sent(batch):
+                    sent_bytes += count
+        except OSError as error:
+            outcome = Outcome.INDETERMINATE if sent_bytes else Outcome.REFUSED
+            reason = f"expected to send a message, found {error!r} after {sent_bytes} bytes"
+            raise self._failed(outcome, Phase.SEND, reason) from error
+
+    def receive(self) -> tuple[CommandSet, bytes | None]:
+        """Wait for the next message and return its command set and its data set (None when it has none).
+
+        Raises
+        ------
+        Failed
+            INDETERMINATE in phase RESPONSE: time-out, close, reset, abort, release request or malformed bytes. The
+            association is closed then.
+        """
+        event = self._next_event(Phase.RESPONSE, Outcome.INDETERMINATE, self.timeouts.response_s)
+        if isinstance(event, Message):
+            return event.command_set, None if event.data is None else bytes(event.data)
+        if isinstance(event, ReleaseRequested):
+            self._answer_release()
+        raise self._failed(Outcome.INDETERMINATE, Phase.RESPONSE, f"expected a response, found {event}")
+
+    def request(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> tuple[CommandSet, bytes | None]:
+        """Send one message and return the next one that comes. Arguments and errors are those of `send` and `receive`."""
+        self.send(context_id, command, data)
+        return self.receive()
+
+    def release(self) -> None:
+        """Release in order and close. A peer that closes, resets, aborts or is silent is tolerated: it is over."""
+        try:
+            if self._layer.state is State.ESTABLISHED:
+                self._send_whole(self._layer.release(), Phase.DONE)
+            while self._layer.state is State.RELEASING:
+                self._next_event(Phase.DONE, Outcome.INDETERMINATE, self.timeouts.response_s)
+            if self._layer.state is State.TO_RELEASE:  # both asked at once: the requestor answers too (PS3.8 7.2.2.7)
+                self._answer_release()
+        except Failed:
+            pass
+        finally:
+            self.close()
+
+    def abort(self) -> None:
+        """Send A-ABORT, if that is still possible, and close."""
+        self._abort(AbortSource.SERVICE_USER)
+
+    def close(self) -> None:
+        """Close the connection without a word."""
+        self._layer.state = State.CLOSED
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.release()
+        else:
+            self.abort()
+
+    def _negotiate(self, request: bytes) -> AssociateAccepted:
+        self._send_whole(request, Phase.NEGOTIATE)
+        event = self._next_event(Phase.NEGOTIATE, Outcome.REFUSED, self.timeouts.negotiate_s)
+        if isinstance(event, AssociateAccepted):
+            return event
+        status = event.status if isinstance(event, AssociateRejected) else 0
+        raise self._failed(Outcome.REFUSED, Phase.NEGOTIATE, f"expected A-ASSOCIATE-AC, found {event}", status)
+
+    def _sent(self, batch: list[Buffer]) -> Iterable[int]:
+        """Send buffers, yielding the bytes of each sendmsg: it may take only a part of them."""
+        while batch:
+            count = self._socket.sendmsg(batch)
+            yield count
+            done = 0
+            while done < len(batch) and count >= len(batch[done]):
+                count -= len(batch[done])
+                done += 1
+            batch = batch[done:]
+            if count:
+                batch[0] = memoryview(batch[0])[count:]
+
+    def _send_whole(self, content: bytes, phase: Phase) -> None:
+        try:
+            self._wait_at_most(self.timeouts.negotiate_s)
+            self._socket.sendall(content)
+        except OSError as error:
+            raise self._failed(Outcome.REFUSED, phase, f"expected to send {len(content)} bytes, found {error!r}") from error
+
+    def _next_event(self, phase: Phase, outcome: Outcome, timeout_s: float) -> Event:
+        left_s = timeout_s
+        deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+        while not self._events:
+            self._take(phase, outcome, left_s)
+            # a peer that dribbles must not stretch the wait
+            left_s = max(0.001, (deadline_ns - time.monotonic_ns()) / 1e9)
+        return self._events.popleft()
+
+    def _take(self, phase: Phase, outcome: Outcome, timeout_s: float) -> None:
+        """Receive once and turn it into events."""
+        try:
+            self._wait_at_most(timeout_s)
+            content = self._socket.recv(RECEIVE_BYTES)
+        except TimeoutError as error:
+            raise self._failed(outcome, phase, f"expected an answer, found silence for {timeout_s:.3g} s") from error
+        except OSError as error:
+            raise self._failed(outcome, phase, f"expected an answer, found {error!r}") from error
+        if not content:
+            raise self._failed(outcome, phase, f"expected an answer, found that {_ENDED}")
+        try:
+            self._events.extend(self._layer.receive(content))
+        except ProtocolError as error:
+            self._abort(AbortSource.SERVICE_PROVIDER)
+            raise self._failed(outcome, phase, str(error)) from error
+
+    def _wait_at_most(self, timeout_s: float) -> None:
+        if timeout_s != self._timeout_s:  # each change is a system call
+            self._socket.settimeout(timeout_s)
+            self._timeout_s = timeout_s
+
+    def _answer_release(self) -> None:
+        self._send_whole(self._layer.release_answer(), Phase.DONE)
+
+    def _last_words(self) -> str:
+        return "".join(f": {event}" for event in self._events if isinstance(event, Aborted | Released))
+
+    def _abort(self, source: AbortSource) -> None:
+        try:
+            self._wait_at_most(self.timeouts.negotiate_s)
+            self._socket.sendall(self._layer.abort(source))
+        except OSError:
+            pass  # the peer is gone: what A-ABORT would have said is already so
+        finally:
+            self.close()
+
+    def _failed(self, outcome: Outcome, phase: Phase, reason: str, status: int = 0) -> Failed:
+        """Close, and return what to raise."""
+        self.close()
+        return Failed(outcome, phase, f"{self._what}: {reason}", status)

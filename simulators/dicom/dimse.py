@@ -1,0 +1,213 @@
+"""DIMSE command sets (PS3.7, 6.3 and annex E), encoded and decoded by hand: Implicit VR Little Endian, group 0000 only."""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import NamedTuple
+
+from ..operations import UID_LENGTH
+from .errors import ProtocolError
+
+VERIFICATION = "1.2.840.10008.1.1"
+SUCCESS = 0x0000
+CANCELLED = 0xFE00
+WARNINGS = frozenset((0xB000, 0xB006, 0xB007))  # PS3.4 B.2.3: stored, with coerced or discarded elements
+NO_DATA_SET = 0x0101
+DATA_SET = 0x0001  # any value but 0101H says that a data set follows (PS3.7 E.1)
+PRIORITY_MEDIUM = 0x0000
+RESPONSE = 0x8000
+
+_GROUP_LENGTH = 0x0000
+_SOP_CLASS = 0x0002
+_COMMAND_FIELD = 0x0100
+_MESSAGE_ID = 0x0110
+_RESPONDED_TO = 0x0120
+_PRIORITY = 0x0700
+_DATA_SET_TYPE = 0x0800
+_STATUS = 0x0900
+_ERROR_COMMENT = 0x0902
+_SOP_INSTANCE = 0x1000
+_HEADER = struct.Struct("<HHI")
+_US = struct.Struct("<H")
+
+
+class CommandField(enum.IntEnum):
+    """The commands that are spoken here (PS3.7 E.1)."""
+
+    C_STORE_RQ = 0x0001
+    C_STORE_RSP = 0x8001
+    C_FIND_RQ = 0x0020
+    C_FIND_RSP = 0x8020
+    C_ECHO_RQ = 0x0030
+    C_ECHO_RSP = 0x8030
+    C_CANCEL_RQ = 0x0FFF
+
+
+class CommandSet(NamedTuple):
+    """A decoded command set. What it does not carry is 0 or empty, `status` -1.
+
+    `command_field` is the number on the wire: it may be one that `CommandField` does not name.
+    """
+
+    command_field: int
+    message_id: int = 0
+    responded_to: int = 0
+    sop_class: str = ""
+    sop_instance: str = ""
+    status: int = -1
+    error_comment: str = ""
+    has_data_set: bool = False
+
+
+def decode_command(command: bytes | bytearray) -> CommandSet:
+    """Decode a command set.
+
+    Parameters
+    ----------
+    command : bytes
+        All fragments of it, joined.
+
+    Raises
+    ------
+    ProtocolError
+        When an element runs past the end, is of another group, or one that must be there is missing or of a wrong size.
+    """
+    found: dict[int, bytes] = {}
+    at, end = 0, len(command)
+    while at < end:
+        if end - at < _HEADER.size:
+            raise ProtocolError(f"command set: expected an element header of 8 bytes at {at}, found {end - at} bytes")
+        group, element, length = _HEADER.unpack_from(command, at)
+        at += _HEADER.size
+        if group != 0 or length > end - at:
+            raise ProtocolError(
+                f"command set: expected an element of group 0000 with at most {end - at} bytes, "
+                f"found ({group:04X},{element:04X}) with {length}"
+            )
+        found[element] = bytes(command[at : at + length])
+        at += length
+    return CommandSet(
+        _number(found, _COMMAND_FIELD), _number(found, _MESSAGE_ID, 0), _number(found, _RESPONDED_TO, 0),
+        _text(found, _SOP_CLASS), _text(found, _SOP_INSTANCE), _number(found, _STATUS, -1), _text(found, _ERROR_COMMENT),
+        _number(found, _DATA_SET_TYPE) != NO_DATA_SET,
+    )  # fmt: skip
+
+
+def c_echo_rq(message_id: int) -> bytes:
+    """Encode a C-ECHO-RQ (PS3.7 9.3.5.1)."""
+    return _command(
+        (_SOP_CLASS, _uid(VERIFICATION)), (_COMMAND_FIELD, _US.pack(CommandField.C_ECHO_RQ)),
+        (_MESSAGE_ID, _US.pack(message_id)), (_DATA_SET_TYPE, _US.pack(NO_DATA_SET)),
+    )  # fmt: skip
+
+
+def c_echo_rsp(responded_to: int, status: int = SUCCESS) -> bytes:
+    """Encode a C-ECHO-RSP (PS3.7 9.3.5.2)."""
+    return _command(
+        (_SOP_CLASS, _uid(VERIFICATION)), (_COMMAND_FIELD, _US.pack(CommandField.C_ECHO_RSP)),
+        (_RESPONDED_TO, _US.pack(responded_to)), (_DATA_SET_TYPE, _US.pack(NO_DATA_SET)), (_STATUS, _US.pack(status)),
+    )  # fmt: skip
+
+
+def c_store_rq(message_id: int, sop_class: str, sop_instance: str) -> bytes:
+    """Encode a C-STORE-RQ of medium priority (PS3.7 9.3.1.1)."""
+    return _command(
+        (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_STORE_RQ)),
+        (_MESSAGE_ID, _US.pack(message_id)), (_PRIORITY, _US.pack(PRIORITY_MEDIUM)), (_DATA_SET_TYPE, _US.pack(DATA_SET)),
+        (_SOP_INSTANCE, _uid(sop_instance)),
+    )  # fmt: skip
+
+
+def c_store_rsp(responded_to: int, sop_class: str, sop_instance: str, status: int = SUCCESS) -> bytes:
+    """Encode a C-STORE-RSP (PS3.7 9.3.1.2)."""
+    return _command(
+        (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_STORE_RSP)),
+        (_RESPONDED_TO, _US.pack(responded_to)), (_DATA_SET_TYPE, _US.pack(NO_DATA_SET)), (_STATUS, _US.pack(status)),
+        (_SOP_INSTANCE, _uid(sop_instance)),
+    )  # fmt: skip
+
+
+def c_find_rq(message_id: int, sop_class: str) -> bytes:
+    """Encode a C-FIND-RQ of medium priority; its identifier follows as the data set (PS3.7 9.3.2.1)."""
+    return _command(
+        (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_FIND_RQ)),
+        (_MESSAGE_ID, _US.pack(message_id)), (_PRIORITY, _US.pack(PRIORITY_MEDIUM)), (_DATA_SET_TYPE, _US.pack(DATA_SET)),
+    )  # fmt: skip
+
+
+def c_find_rsp(responded_to: int, sop_class: str, status: int, *, has_data_set: bool) -> bytes:
+    """Encode a C-FIND-RSP; a pending one carries a match as its data set (PS3.7 9.3.2.2)."""
+    return _command(
+        (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_FIND_RSP)),
+        (_RESPONDED_TO, _US.pack(responded_to)), (_DATA_SET_TYPE, _US.pack(DATA_SET if has_data_set else NO_DATA_SET)),
+        (_STATUS, _US.pack(status)),
+    )  # fmt: skip
+
+
+def c_cancel_rq(responded_to: int) -> bytes:
+    """Encode a C-CANCEL-RQ for the request with that Message ID (PS3.7 9.3.2.3)."""
+    return _command(
+        (_COMMAND_FIELD, _US.pack(CommandField.C_CANCEL_RQ)), (_RESPONDED_TO, _US.pack(responded_to)),
+        (_DATA_SET_TYPE, _US.pack(NO_DATA_SET)),
+    )  # fmt: skip
+
+
+class StoreRequest:
+    """A C-STORE-RQ of one SOP class, encoded once; Message ID and SOP Instance UID are patched in place.
+
+    Parameters
+    ----------
+    sop_class : str
+        The Affected SOP Class UID.
+    """
+
+    def __init__(self, sop_class: str) -> None:
+        self._buffer = bytearray(c_store_rq(0, sop_class, "0" * UID_LENGTH))
+        self._uid_at = len(self._buffer) - UID_LENGTH  # the SOP Instance UID is the last element
+        sop_class_bytes = len(_uid(sop_class))
+        self._message_id_at = 12 + 8 + sop_class_bytes + 10 + 8  # group length, SOP class, command field, its own header
+
+    def patched(self, message_id: int, sop_instance: bytes) -> bytearray:
+        """Return the one buffer of this template, patched; it holds until the next call.
+
+        Parameters
+        ----------
+        message_id : int
+            0 to 65535.
+        sop_instance : bytes
+            44 characters: another length would move what follows.
+
+        Raises
+        ------
+        ValueError
+            When the UID is of another length.
+        """
+        if len(sop_instance) != UID_LENGTH:
+            raise ValueError(f"SOP Instance UID: expected {UID_LENGTH} characters, found {len(sop_instance)}")
+        _US.pack_into(self._buffer, self._message_id_at, message_id)
+        self._buffer[self._uid_at :] = sop_instance
+        return self._buffer
+
+
+def _command(*elements: tuple[int, bytes]) -> bytes:
+    body = b"".join([_HEADER.pack(0, element, len(value)) + value for element, value in elements])
+    return _HEADER.pack(0, _GROUP_LENGTH, 4) + struct.pack("<I", len(body)) + body
+
+
+def _uid(uid: str) -> bytes:
+    encoded = uid.encode("ascii")
+    return encoded + b"\x00" if len(encoded) % 2 else encoded  # PS3.5 9.1: padded with one null
+
+
+def _number(found: dict[int, bytes], element: int, default: int | None = None) -> int:
+    value = found.get(element)
+    if value is None and default is not None:
+        return default
+    if value is None or len(value) != _US.size:
+        raise ProtocolError(f"command set: expected (0000,{element:04X}) with 2 bytes, found {value!r}")
+    return int.from_bytes(value, "little")
+
+
+def _text(found: dict[int, bytes], element: int) -> str:
+    return found.get(element, b"").decode("ascii", "replace").strip(" \x00")

@@ -1,0 +1,375 @@
+"""The DICOM upper layer (PS3.8) without input or output: bytes in, events out, for either role.
+
+`UpperLayer` knows what may come next on one association. What is to be sent is returned as bytes or buffers and sent by
+whoever owns the socket; what was received goes into `receive`, in fragments of any size, and comes out as events.
+P-DATA is framed here by hand: what is sent is never copied, what is received is copied once, into its message.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from .dimse import CommandSet, decode_command
+from .errors import ProtocolError
+from .negotiation import (
+    MAXIMUM_LENGTH,
+    AcceptedContext,
+    AssociateAccepted,
+    AssociateRejected,
+    AssociateRequested,
+    Proposal,
+    decode_accept,
+    decode_request,
+    encode_accept,
+    encode_reject,
+    encode_request,
+)
+
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
+
+LARGEST_FRAGMENT_BYTES = 1 << 20  # what we put into one P-DATA-TF where the peer sets no bound
+LARGEST_NEGOTIATION_BYTES = 1 << 18  # an A-ASSOCIATE of 128 contexts with 16 transfer syntaxes each needs a third of this
+LARGEST_COMMAND_BYTES = 1 << 16
+LARGEST_DATA_SET_BYTES = 1 << 31
+
+_PDU = struct.Struct(">BxI")  # type, length (PS3.8 9.3.1)
+_PDV = struct.Struct(">IBB")  # length, presentation context id, message control header (9.3.5.1, annex E.2)
+_PDU_AND_PDV = struct.Struct(">BxIIBB")
+_COMMAND = 0b01
+_LAST = 0b10
+_RELEASE_RQ = b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x00"
+_RELEASE_RP = b"\x06\x00\x00\x00\x00\x04\x00\x00\x00\x00"
+
+
+class Pdu(enum.IntEnum):
+    """The seven PDU types."""
+
+    ASSOCIATE_RQ = 1
+    ASSOCIATE_AC = 2
+    ASSOCIATE_RJ = 3
+    P_DATA_TF = 4
+    RELEASE_RQ = 5
+    RELEASE_RP = 6
+    ABORT = 7
+
+
+class State(enum.Enum):
+    """Where an association stands (PS3.8 9.2, the states of table 9-10 that can be told apart without a socket)."""
+
+    IDLE = "before an association"
+    REQUESTED = "waiting for the answer to our A-ASSOCIATE-RQ"
+    TO_ANSWER = "to answer the peer's A-ASSOCIATE-RQ"
+    ESTABLISHED = "established"
+    RELEASING = "waiting for the answer to our A-RELEASE-RQ"
+    TO_RELEASE = "to answer the peer's A-RELEASE-RQ"
+    CLOSED = "over"
+
+
+class AbortSource(enum.IntEnum):
+    """Who aborted (PS3.8 9.3.8)."""
+
+    SERVICE_USER = 0
+    SERVICE_PROVIDER = 2
+
+
+class Message(NamedTuple):
+    """A whole DIMSE message: its context, its command set (decoded, and as on the wire), its data set if it has one."""
+
+    context_id: int
+    command_set: CommandSet
+    command: bytearray
+    data: bytearray | None
+
+
+class ReleaseRequested(NamedTuple):
+    """The peer asks for the release; answer with `release_answer`."""
+
+
+class Released(NamedTuple):
+    """The peer answered our A-RELEASE-RQ: the association is over."""
+
+
+class Aborted(NamedTuple):
+    """The peer aborted the association."""
+
+    source: int
+    reason: int
+
+
+Event = AssociateRequested | AssociateAccepted | AssociateRejected | Message | ReleaseRequested | Released | Aborted
+
+_MAY_COME: dict[State, frozenset[int]] = {
+    State.REQUESTED: frozenset((Pdu.ASSOCIATE_AC, Pdu.ASSOCIATE_RJ, Pdu.ABORT)),
+    State.ESTABLISHED: frozenset((Pdu.P_DATA_TF, Pdu.RELEASE_RQ, Pdu.ABORT)),
+    State.RELEASING: frozenset((Pdu.P_DATA_TF, Pdu.RELEASE_RQ, Pdu.RELEASE_RP, Pdu.ABORT)),
+    State.TO_ANSWER: frozenset((Pdu.ABORT,)),
+    State.TO_RELEASE: frozenset((Pdu.RELEASE_RP, Pdu.ABORT)),  # RP: both sides asked at once
+}
+_FIXED_BODY = {Pdu.ASSOCIATE_RJ: 4, Pdu.RELEASE_RQ: 4, Pdu.RELEASE_RP: 4, Pdu.ABORT: 4}
+
+
+class UpperLayer:
+    """One association, seen from one of its ends. It begins as whichever role is used first.
+
+    Parameters
+    ----------
+    maximum_length : int
+        The largest P-DATA-TF, in bytes, that is taken; a longer one is a protocol error. It is what an acceptor tells; a
+        requestor tells that of its proposal.
+    largest_data_set_bytes : int
+        The longest data set that is taken.
+    """
+
+    def __init__(
+        self, *, maximum_length: int = MAXIMUM_LENGTH, largest_data_set_bytes: int = LARGEST_DATA_SET_BYTES
+    ) -> None:
+        self.state = State.IDLE
+        self.contexts: Mapping[int, AcceptedContext] = {}
+        self._maximum_length = maximum_length
+        self._largest_data_set_bytes = largest_data_set_bytes
+        self._proposal: Proposal | None = None
+        self._request: AssociateRequested | None = None
+        self._fragment_bytes = 0
+        self._unit = bytearray()  # a header, or a PDU other than P-DATA-TF, until it is whole
+        self._unit_bytes = _PDU.size
+        self._kind = 0  # the PDU under way; 0 while its header is read
+        self._pdu_left = 0  # bytes of the P-DATA-TF under way that no PDV header has claimed yet
+        self._pdv_left = 0  # bytes of the fragment under way
+        self._control = 0
+        self._context_id = 0  # of the message under way; 0 while there is none
+        self._command = bytearray()
+        self._command_set: CommandSet | None = None
+        self._data = bytearray()
+
+    def associate(self, proposal: Proposal) -> bytes:
+        """Begin as the requestor; return the A-ASSOCIATE-RQ to send."""
+        self._expect("A-ASSOCIATE-RQ", State.IDLE)
+        pdu = encode_request(proposal)
+        self._proposal, self._maximum_length, self.state = proposal, proposal.maximum_length, State.REQUESTED
+        return pdu
+
+    def accept(self, chosen: Mapping[int, str | None], version: str) -> bytes:
+        """Accept the peer's request; return the A-ASSOCIATE-AC to send. The arguments are those of `encode_accept`."""
+        self._expect("A-ASSOCIATE-AC", State.TO_ANSWER)
+        request = self._request
+        if request is None:
+            raise ProtocolError("A-ASSOCIATE-AC: expected a request to answer, found none")
+        pdu = encode_accept(request, chosen, version, self._maximum_length)
+        self.contexts = {
+            context_id: AcceptedContext(context_id, request.contexts[context_id].abstract_syntax, syntax)
+            for context_id, syntax in chosen.items()
+            if syntax is not None
+        }
+        self._establish(request.maximum_length)
+        return pdu
+
+    def reject(self, result: int, source: int, reason: int) -> bytes:
+        """Reject the peer's request; return the A-ASSOCIATE-RJ to send (its numbers: PS3.8 9.3.4)."""
+        self._expect("A-ASSOCIATE-RJ", State.TO_ANSWER)
+        self.state = State.CLOSED
+        return encode_reject(AssociateRejected(result, source, reason))
+
+    def release(self) -> bytes:
+        """Return the A-RELEASE-RQ to send."""
+        self._expect("A-RELEASE-RQ", State.ESTABLISHED)
+        self.state = State.RELEASING
+        return _RELEASE_RQ
+
+    def release_answer(self) -> bytes:
+        """Return the A-RELEASE-RP to send."""
+        self._expect("A-RELEASE-RP", State.TO_RELEASE)
+        self.state = State.CLOSED
+        return _RELEASE_RP
+
+    def abort(self, source: AbortSource = AbortSource.SERVICE_USER, reason: int = 0) -> bytes:
+        """Return the A-ABORT to send; it may be sent at any time."""
+        self.state = State.CLOSED
+        return _PDU.pack(Pdu.ABORT, 4) + bytes((0, 0, source, reason))
+
+    def message(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> Iterator[Buffer]:
+        """Yield the buffers of one message, to be sent in this order. Nothing is copied: they share the caller's memory.
+
+        Parameters
+        ----------
+        context_id : int
+            An accepted presentation context.
+        command : buffer
+            The command set.
+        data : sequence of buffers
+            The data set, in pieces of any size; empty when the command announces none.
+
+        Raises
+        ------
+        ProtocolError
+            When the association is not established, or the context was not accepted.
+        """
+        if self.state is not State.ESTABLISHED:
+            self._expect("P-DATA-TF", State.ESTABLISHED)
+        if context_id not in self.contexts:
+            raise ProtocolError(
+                f"P-DATA-TF: expected one of the accepted contexts {sorted(self.contexts)}, found {context_id}"
+            )
+        return self._message(context_id, command, data)
+
+    def receive(self, content: Buffer) -> list[Event]:
+        """Take what the peer sent, in fragments of any size; return the events that are now complete.
+
+        Raises
+        ------
+        ProtocolError
+            When the bytes are not the upper layer's, or come out of turn. Send `abort(SERVICE_PROVIDER)` and close.
+        """
+        events: list[Event] = []
+        view = memoryview(content)
+        at, end = 0, len(view)
+        while at < end:
+            if self._pdv_left:
+                taken = min(self._pdv_left, end - at)
+                (self._command if self._control & _COMMAND else self._data).extend(view[at : at + taken])
+                self._pdv_left -= taken
+                event = None if self._pdv_left else self._fragment_ended()
+            else:
+                taken = min(self._unit_bytes - len(self._unit), end - at)
+                self._unit += view[at : at + taken]
+                event = self._unit_ended() if len(self._unit) == self._unit_bytes else None
+            at += taken
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _expect(self, what: str, state: State) -> None:
+        if self.state is not state:
+            raise ProtocolError(f"{what}: expected an association that is {state.value}, found it {self.state.value}")
+
+    def _establish(self, peer_maximum_length: int) -> None:
+        # PS3.8 D.1.1: the bound is on the PDVs with their headers; 0 is none. Fragments have an even length (PS3.8 E.1).
+        bound = peer_maximum_length or LARGEST_FRAGMENT_BYTES + _PDV.size
+        self._fragment_bytes = max(2, min(bound - _PDV.size, LARGEST_FRAGMENT_BYTES) & ~1)
+        self.state = State.ESTABLISHED
+
+    def _message(self, context_id: int, command: Buffer, data: Sequence[Buffer]) -> Iterator[Buffer]:
+        yield from self._fragments(context_id, _COMMAND, [command])
+        if data:
+            yield from self._fragments(context_id, 0, data)
+
+    def _fragments(self, context_id: int, control: int, pieces: Sequence[Buffer]) -> Iterator[Buffer]:
+        left = sum(map(len, pieces))
+        largest = self._fragment_bytes
+        full = _PDU_AND_PDV.pack(Pdu.P_DATA_TF, largest + 6, largest + 2, context_id, control)
+        if not left:
+            yield _PDU_AND_PDV.pack(Pdu.P_DATA_TF, 6, 2, context_id, control | _LAST)
+        room = 0
+        for piece in pieces:
+            at, end = 0, len(piece)
+            view = piece if end <= room or (room == 0 and end <= largest) else memoryview(piece)
+            while at < end:
+                if room == 0:
+                    room = min(left, largest)
+                    left -= room
+                    last = _PDU_AND_PDV.pack(Pdu.P_DATA_TF, room + 6, room + 2, context_id, control | _LAST)
+                    yield full if left else last
+                taken = min(room, end - at)
+                yield view if taken == end else view[at : at + taken]
+                at += taken
+                room -= taken
+
+    def _unit_ended(self) -> Event | None:
+        unit, self._unit, self._unit_bytes = self._unit, bytearray(), _PDU.size
+        if self._kind == Pdu.P_DATA_TF:
+            return self._fragment_begun(unit)
+        if self._kind:
+            return self._pdu_ended(unit)
+        kind, length = _PDU.unpack(unit)
+        self._check_header(kind, length)
+        self._kind = kind
+        if kind == Pdu.P_DATA_TF:
+            self._pdu_left = length
+            self._unit_bytes = _PDV.size
+        else:
+            self._unit, self._unit_bytes = unit, _PDU.size + length
+        return None
+
+    def _check_header(self, kind: int, length: int) -> None:
+        may_come = _MAY_COME.get(self.state)
+        if may_come is None:  # the peer's to begin, or nobody's any more
+            may_come = frozenset((Pdu.ASSOCIATE_RQ,)) if self.state is State.IDLE else frozenset()
+        if kind not in may_come:
+            expected = ", ".join(f"{pdu:02X}H" for pdu in sorted(may_come)) or "none"
+            raise ProtocolError(f"PDU: expected type {expected} ({self.state.value}), found {kind:02X}H")
+        if kind == Pdu.P_DATA_TF:
+            least, most = _PDV.size, self._maximum_length or LARGEST_DATA_SET_BYTES
+        else:
+            fixed = _FIXED_BODY.get(Pdu(kind))
+            least, most = (fixed, fixed) if fixed else (1, LARGEST_NEGOTIATION_BYTES)
+        if not least <= length <= most:
+            raise ProtocolError(f"PDU of type {kind:02X}H: expected a length of {least} to {most} bytes, found {length}")
+
+    def _pdu_ended(self, pdu: bytearray) -> Event:
+        kind, self._kind = self._kind, 0
+        if kind == Pdu.ASSOCIATE_RQ:
+            self._request = decode_request(bytes(pdu))
+            self.state = State.TO_ANSWER
+            return self._request
+        if kind == Pdu.ASSOCIATE_AC and self._proposal is not None:
+            accepted = decode_accept(bytes(pdu), self._proposal)
+            self.contexts = accepted.contexts
+            self._establish(accepted.maximum_length)
+            return accepted
+        if kind == Pdu.RELEASE_RQ:
+            self.state = State.TO_RELEASE
+            return ReleaseRequested()
+        self.state = State.CLOSED
+        if kind == Pdu.ASSOCIATE_RJ:
+            return AssociateRejected(*pdu[7:10])
+        return Released() if kind == Pdu.RELEASE_RP else Aborted(pdu[8], pdu[9])
+
+    def _fragment_begun(self, header: bytearray) -> Event | None:
+        length, context_id, control = _PDV.unpack(header)
+        if not 2 <= length <= self._pdu_left - 4:
+            raise ProtocolError(f"PDV: expected a length of 2 to {self._pdu_left - 4} bytes in this PDU, found {length}")
+        self._pdu_left -= 4 + length
+        self._pdv_left = length - 2
+        self._control = control
+        if self._pdu_left and self._pdu_left < _PDV.size:
+            raise ProtocolError(f"P-DATA-TF: expected whole PDVs, found {self._pdu_left} bytes after the last one")
+        if context_id not in self.contexts or self._context_id not in (0, context_id):
+            expected = [self._context_id] if self._context_id else sorted(self.contexts)
+            raise ProtocolError(f"PDV: expected a presentation context of {expected}, found {context_id}")
+        self._context_id = context_id
+        self._check_turn()
+        return None if self._pdv_left else self._fragment_ended()
+
+    def _check_turn(self) -> None:
+        """Refuse a command within a data set, a data set before its command, and what is too long."""
+        is_command = bool(self._control & _COMMAND)
+        if is_command is not (self._command_set is None):
+            found, expected = ("command", "data set") if is_command else ("data set", "command")
+            raise ProtocolError(f"PDV: expected a fragment of a {expected}, found one of a {found}")
+        part, most = (self._command, LARGEST_COMMAND_BYTES) if is_command else (self._data, self._largest_data_set_bytes)
+        if len(part) + self._pdv_left > most:
+            raise ProtocolError(f"message: expected at most {most} bytes, found {len(part) + self._pdv_left}")
+
+    def _fragment_ended(self) -> Event | None:
+        if self._pdu_left:
+            self._unit_bytes = _PDV.size
+        else:
+            self._kind, self._unit_bytes = 0, _PDU.size
+        if not self._control & _LAST:
+            return None
+        if self._control & _COMMAND:
+            self._command_set = decode_command(self._command)
+            if self._command_set.has_data_set:
+                return None
+        return self._message_ended()
+
+    def _message_ended(self) -> Message | None:
+        command_set, data = self._command_set, self._data
+        if command_set is None:
+            return None
+        message = Message(self._context_id, command_set, self._command, data if command_set.has_data_set else None)
+        self._context_id, self._command_set = 0, None
+        self._command, self._data = bytearray(), bytearray()
+        return message
