@@ -106,7 +106,7 @@ class Journal:
     ) -> Receipt:  # fmt: skip
         """Make a receipt as `receipt` does, of a payload whose digest is known already."""
         if identity is None:
-            run, key, kind, flags = 0, xxhash.xxh3_64_intdigest(identifier), 0, flags | Flag.FOREIGN
+            run, key, kind, flags = 0, xxhash.xxh3_64_intdigest(identifier.encode()), 0, flags | Flag.FOREIGN
         else:
             run, key, kind = identity.run, identity.key, int(identity.kind)
         return Receipt(
