@@ -1,0 +1,257 @@
+"""Where a node's images go: a Part 10 file, then the receipt, then the row of the index. In this order, so that a kill at any
+moment leaves either nothing that was acknowledged, or what the next start can index.
+"""  # noqa: D205
+
+from __future__ import annotations
+
+import re
+import struct
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from io import SEEK_END, BytesIO
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import xxhash
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import dcmread, read_dataset
+from pydicom.filewriter import write_file_meta_info
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+from pynetdicom.dsutils import create_file_meta
+
+from ..journal import Journal, Receipt, journal_path, read_receipts
+from ..node_store import Instance, NodeStore, SiteReader
+from ..operations import Identity, Service, identity_of_uid
+
+_SAFE_UID = re.compile(r"[0-9.]{1,64}")  # also what keeps a file name inside its folder
+_LAST_INDEXED_TAG = 0x0020000E  # Series Instance UID: nothing behind it is read
+_INFLATED_AT_MOST = 1 << 20  # of a deflated data set, enough for its index attributes
+_UNREADABLE = (  # what pydicom raises on bytes that are no data set
+    InvalidDicomError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, LookupError,
+    struct.error, zlib.error,
+)  # fmt: skip
+
+
+class UnreadableImage(Exception):
+    """The bytes of a data set are not one, or carry no usable UID."""
+
+
+class Entry(NamedTuple):
+    """The attributes of an image that its index row is made of, as found in the data set."""
+
+    sop_uid: str
+    sop_class: str
+    study_uid: str
+    series_uid: str
+    patient_id: str
+    patient_name: str
+    accession: str
+    study_date: str
+    study_description: str
+    modality: str
+
+
+class Arrival(NamedTuple):
+    """One image as it came: what the command says of it, its bytes, who sent it."""
+
+    sop_class: str
+    sop_uid: str
+    transfer_syntax: UID
+    data_set: BytesIO
+    peer: tuple[str, int]
+    caller: str
+
+    def read(self) -> Entry:
+        """Read the index attributes; pixel data is never touched.
+
+        Raises
+        ------
+        UnreadableImage
+            When the bytes are no data set.
+        """
+        if not _SAFE_UID.fullmatch(self.sop_uid):
+            raise UnreadableImage("Affected SOP Instance UID: expected digits and dots")
+        self.data_set.seek(0)
+        return read_entry(self.data_set, self.transfer_syntax)
+
+
+def read_entry(stream: BinaryIO, syntax: UID) -> Entry:
+    """Read the index attributes from an encoded data set.
+
+    Parameters
+    ----------
+    stream : file
+        At the beginning of the data set.
+    syntax : UID
+        Its transfer syntax.
+
+    Raises
+    ------
+    UnreadableImage
+        When the bytes are no data set.
+    """
+    try:
+        if syntax.is_deflated:
+            stream = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), _INFLATED_AT_MOST))
+        found = read_dataset(stream, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_is_behind_index)
+        return _entry(found)
+    except _UNREADABLE as error:
+        raise UnreadableImage(f"expected a data set in {syntax.name}") from error
+
+
+class ImageArchive:
+    """The images of one node, for all of its associations.
+
+    Parameters
+    ----------
+    directory : Path
+        The node's folder.
+    node : str
+        The node's name.
+    keeps : bool
+        Whether images are kept as files, or only receipted and indexed.
+
+    Raises
+    ------
+    RecordError, OSError, sqlite3.Error
+        When journal, folder or index cannot be opened.
+
+    Notes
+    -----
+    Files that were receipted and not indexed, because the service was killed in between, are indexed at the start.
+    """
+
+    def __init__(self, directory: Path, node: str, *, keeps: bool) -> None:
+        self._directory = directory
+        self._images = directory / "images"
+        self._keeps = keeps
+        self._lock = threading.Lock()
+        self._partial = 0
+        self._journal = Journal(directory, node, Service.DICOM)
+        self._index = NodeStore(directory, "dicom")
+        self._known = SiteReader((directory,))
+        if keeps:
+            self._images.mkdir(exist_ok=True)
+            self._index.put(*self._unindexed())
+
+    def store(self, arrival: Arrival, entry: Entry, *, times: int = 1) -> None:
+        """Keep, receipt and index one image; when this returns it may be acknowledged.
+
+        Parameters
+        ----------
+        arrival : Arrival
+            What came.
+        entry : Entry
+            Its index attributes.
+        times : int
+            How often it is receipted; 1 unless the node misbehaves.
+
+        Raises
+        ------
+        RecordError, OSError, sqlite3.Error
+            When it could not be kept; it must not be acknowledged then.
+        """
+        payload = arrival.data_set.getbuffer()
+        if self._keeps:
+            self._keep(arrival, payload)
+        identity = identity_of_uid(arrival.sop_uid)
+        digest = xxhash.xxh3_128_digest(payload)
+        receipt = self._journal.receipt_of_digest(
+            identity, arrival.sop_uid, digest, len(payload), arrival.peer, arrival.caller
+        )
+        with self._lock:
+            self._journal.append(*[receipt] * times)
+            known = self._known.instances("sop_uid = ?", (arrival.sop_uid,))
+            receipts = times + (known[0].receipts if known else 0)
+            file = f"images/{arrival.sop_uid}.dcm" if self._keeps else ""
+            self._index.put(_row(entry, arrival.transfer_syntax, file, receipt, receipts))
+
+    def close(self) -> None:
+        """Close journal and index."""
+        self._journal.close()
+        self._index.close()
+        self._known.close()
+
+    def _keep(self, arrival: Arrival, payload: memoryview) -> None:
+        with self._lock:
+            self._partial += 1
+            partial = self._images / f"{self._partial}.partial"
+        try:
+            with partial.open("wb", buffering=0) as file:
+                file.write(part10_header(arrival.sop_class, arrival.sop_uid, arrival.transfer_syntax))
+                written = 0
+                while written < len(payload):
+                    written += file.write(payload[written:]) or 0
+            partial.replace(self._images / f"{arrival.sop_uid}.dcm")
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def _unindexed(self) -> Iterator[Instance]:
+        """Yield a row for every kept image whose receipts are more than its row says; remove what was half written."""
+        for partial in self._images.glob("*.partial"):
+            partial.unlink()
+        receipts = list(read_receipts(journal_path(self._directory, Service.DICOM)))
+        counted = Counter(map(_name_of_receipt, receipts))
+        newest = {_name_of_receipt(receipt): receipt for receipt in receipts}
+        indexed = {row.sop_uid: row.receipts for row in self._known.instances()}
+        for path in self._images.glob("*.dcm"):
+            name = _name_of_uid(path.stem)
+            if counted[name] > indexed.get(path.stem, 0):
+                yield self._row_of_file(path, newest[name], counted[name])
+
+    def _row_of_file(self, path: Path, receipt: Receipt, receipts: int) -> Instance:
+        found = dcmread(path, stop_before_pixels=True)
+        return _row(_entry(found), found.file_meta.TransferSyntaxUID, f"images/{path.name}", receipt, receipts)
+
+
+def part10_header(sop_class: str, sop_uid: str, syntax: UID) -> bytes:
+    """Return what precedes a data set in a file: preamble, prefix and file meta information (PS3.10, 7.1)."""
+    header = DicomBytesIO(bytes(128) + b"DICM")
+    header.seek(0, SEEK_END)
+    write_file_meta_info(
+        header, create_file_meta(sop_class_uid=UID(sop_class), sop_instance_uid=UID(sop_uid), transfer_syntax=syntax)
+    )
+    return header.getvalue()
+
+
+def _is_behind_index(tag: BaseTag, _: str | None, __: int) -> bool:
+    return int(tag) > _LAST_INDEXED_TAG
+
+
+def _entry(found: Dataset) -> Entry:
+    def text(keyword: str) -> str:
+        value = found.get(keyword)
+        return "" if value is None else str(value)
+
+    return Entry(
+        text("SOPInstanceUID"), text("SOPClassUID"), text("StudyInstanceUID"), text("SeriesInstanceUID"), text("PatientID"),
+        text("PatientName"), text("AccessionNumber"), text("StudyDate"), text("StudyDescription"), text("Modality"),
+    )  # fmt: skip
+
+
+def _row(entry: Entry, syntax: UID, file: str, receipt: Receipt, receipts: int) -> Instance:
+    return Instance(
+        entry.sop_uid, entry.sop_class, entry.study_uid, entry.series_uid, entry.patient_id, entry.patient_name,
+        entry.accession, entry.study_date, entry.study_description, entry.modality, str(syntax), file, receipt.size_bytes,
+        receipt.digest.hex(), receipts, time.time_ns(),
+    )  # fmt: skip
+
+
+def _name_of_receipt(receipt: Receipt) -> tuple[int, int, int]:
+    return receipt.run, receipt.kind, receipt.key
+
+
+def _name_of_uid(uid: str) -> tuple[int, int, int]:
+    identity: Identity | None = identity_of_uid(uid)
+    return (
+        (0, 0, xxhash.xxh3_64_intdigest(uid.encode()))
+        if identity is None
+        else (identity.run, int(identity.kind), identity.key)
+    )

@@ -1,0 +1,323 @@
+"""What the storage and the worklist SCP share: the inherited socket, associations and their limit, start and end.
+
+Both stand on pynetdicom, the reference implementation. Four of its habits are put right here, each next to its reason:
+it polls every idle association a thousand times a second, reads in pieces of 4 KB, copies all presentation contexts for
+every association, and lets a connection that says nothing hold an association's place.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, cast
+
+from pynetdicom import _config, evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.events import Event, EventHandlerType
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from ..misbehaviour import Misbehaviour
+from ..operations import RecordError
+from ..service import ServiceSettings, SettingsError, settings_of_command_line
+
+MAXIMUM_PDU_BYTES = 1 << 20  # told to the requestor; few large PDUs are what makes pynetdicom fast
+ACSE_TIMEOUT_S = 5.0  # for the A-ASSOCIATE-RQ after the connection, and for the release
+STALLED_PDU_S = 10.0  # how long the rest of a PDU may not come, or an answer not be read, before the connection is closed
+_LARGEST_PDU_READ = 2 * MAXIMUM_PDU_BYTES
+_IDLE_AFTER_NS = 250_000_000
+_IDLE_WAIT_S = 0.05
+
+REJECTED_TRANSIENT, BY_PRESENTATION, LOCAL_LIMIT_EXCEEDED = 0x02, 0x03, 0x02  # PS3.8, table 9-21
+
+Handlers = list[EventHandlerType]
+Service = Callable[[ServiceSettings], tuple["list[PresentationContext]", "Handlers"]]
+
+
+def main(make_service: Service) -> NoReturn:
+    """Run a service as the settings on the command line say, until SIGTERM.
+
+    Parameters
+    ----------
+    make_service : callable
+        Returns the presentation contexts and the event handlers of the service; may raise SettingsError, RecordError,
+        OSError or sqlite3.Error.
+
+    Notes
+    -----
+    Leaves with 0 at SIGTERM, at once: whatever was acknowledged is on disk by then. Leaves with 2, and the reason on
+    standard error, when it cannot start.
+    """
+    logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    settings = settings_of_command_line(sys.argv)
+    try:
+        contexts, handlers = make_service(settings)
+        server = make_server(settings, contexts, handlers)
+    except (SettingsError, RecordError, OSError, sqlite3.Error) as error:
+        print(f"{settings.node} {settings.service}: cannot start: {error}", file=sys.stderr)  # noqa: T201  the service's log
+        sys.exit(2)
+    server.serve_forever()
+    os._exit(0)
+
+
+def make_server(settings: ServiceSettings, contexts: list[PresentationContext], handlers: Handlers) -> InheritedServer:
+    """Return the server on the inherited socket; it serves once `serve_forever` is called.
+
+    Raises
+    ------
+    SettingsError
+        When `listen_fd` is not a listening TCP socket, or the AE title is none.
+    """
+    _config.LOG_HANDLER_LEVEL = "none"  # its own handlers format every message, for nobody
+    _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False  # they would be patients
+    try:
+        entity = ApplicationEntity(settings.ae_title)
+    except ValueError as error:
+        raise SettingsError(f"ae_title: expected an AE title of 1 to 16 characters, found {settings.ae_title!r}") from error
+    accepts_any = settings.accept_unknown_called_ae or settings.has(Misbehaviour.ACCEPTS_ANY_CALLED_AE)
+    entity.require_called_aet = not accepts_any
+    entity.implementation_version_name = settings.node  # this is how a node tells its name
+    entity.maximum_pdu_size = MAXIMUM_PDU_BYTES
+    entity.acse_timeout = ACSE_TIMEOUT_S
+    entity.network_timeout = None  # a modality may be silent for as long as the balancer lets it
+    entity.maximum_associations = sys.maxsize  # AssociationLimit counts instead
+    limit = AssociationLimit(settings.maximum_associations)
+    ours: Handlers = [(evt.EVT_REQUESTED, limit.take), (evt.EVT_CONN_CLOSE, limit.give_back)]
+    return InheritedServer(entity, listening_socket(settings.listen_fd), contexts, ours + handlers)
+
+
+def listening_socket(listen_fd: int) -> socket.socket:
+    """Return the inherited listening socket.
+
+    Raises
+    ------
+    SettingsError
+        When the descriptor is not a listening socket.
+    """
+    try:
+        inherited = socket.socket(fileno=listen_fd)
+        listens = inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise SettingsError(
+            f"listen_fd: expected an inherited listening socket, found descriptor {listen_fd}: {error}"
+        ) from error
+    if not listens:
+        inherited.detach()
+        raise SettingsError(f"listen_fd: expected an inherited listening socket, found {listen_fd}, which does not listen")
+    return inherited
+
+
+def peer_of(event: Event) -> tuple[str, int]:
+    """Return the address and port of the peer as this node sees it."""
+    requestor = event.assoc.requestor
+    return requestor.address, requestor.port
+
+
+def calling_ae_of(event: Event) -> str:
+    """Return the calling AE title of the association."""
+    return event.assoc.requestor.ae_title
+
+
+class AssociationLimit:
+    """Counts associations from their request to the end of their connection, and rejects those above the limit.
+
+    pynetdicom counts threads instead: that includes connections which have not asked for anything (a health check) and
+    associations which have just ended.
+
+    Parameters
+    ----------
+    maximum : int
+        Associations at a time.
+    """
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._lock = threading.Lock()
+        self._held: set[Association] = set()
+
+    def take(self, event: Event) -> None:
+        """Take a place for an association that was asked for, or reject it (EVT_REQUESTED)."""
+        association = event.assoc
+        with self._lock:
+            if len(self._held) >= self._maximum:
+                self._held = {held for held in self._held if held.is_alive()}
+            admitted = len(self._held) < self._maximum
+            if admitted:
+                self._held.add(association)
+        if not admitted:
+            association.acse.send_reject(REJECTED_TRANSIENT, BY_PRESENTATION, LOCAL_LIMIT_EXCEEDED)
+            association.kill()
+
+    def give_back(self, event: Event) -> None:
+        """Give the place back (EVT_CONN_CLOSE), and end the wait for a request that cannot come any more."""
+        association = event.assoc
+        with self._lock:
+            self._held.discard(association)
+        if association.requestor.primitive is None:
+            association.dul.to_user_queue.put(cast(Any, None))  # what its reactor takes for the end of its wait
+
+
+class InheritedServer(ThreadedAssociationServer):
+    """An association server on a socket that is bound and listening already.
+
+    Parameters
+    ----------
+    entity : ApplicationEntity
+        AE title, time-outs and what else all associations share.
+    listening : socket.socket
+        The socket to accept from.
+    contexts : list of PresentationContext
+        What is supported.
+    handlers : list
+        The event handlers.
+    """
+
+    daemon_threads = True
+
+    def __init__(
+        self, entity: ApplicationEntity, listening: socket.socket, contexts: list[PresentationContext], handlers: Handlers
+    ) -> None:
+        self._listening = listening
+        super().__init__(
+            entity,
+            listening.getsockname(),
+            entity.ae_title,
+            _Unchanging(contexts),
+            evt_handlers=handlers,
+            request_handler=_Handler,
+        )
+
+    def server_bind(self) -> None:
+        """Adopt the inherited socket in place of the one that the base class has just made."""
+        cast(socket.socket, self.socket).close()
+        self.socket = self._listening
+        self.server_address = self._listening.getsockname()
+
+    def server_activate(self) -> None:
+        """Leave the socket as it is: it listens, with the backlog that its maker chose."""
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Accept a connection; it answers without Nagle's delay and never blocks a thread for ever."""
+        connection, address = super().get_request()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection.settimeout(STALLED_PDU_S)
+        return connection, address
+
+
+class _Unchanging(list[PresentationContext]):
+    """Contexts that associations may share: negotiation only reads them, and copying 200 of them takes 30 ms."""
+
+    def __deepcopy__(self, _: dict[int, Any]) -> list[PresentationContext]:
+        return list(self)
+
+
+class _Handler(RequestHandler):
+    """Gives every association the socket below and a reactor that rests with it."""
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        association.dul.event_queue.get_nowait()  # the connection's event of the socket that is replaced here
+        connection = WaitingSocket(association, client_socket=cast(socket.socket, self.request))
+        association.dul.socket = connection
+        association._reactor_checkpoint = _Checkpoint(connection)
+        association._reactor_checkpoint.set()
+        return association
+
+
+class WaitingSocket(AssociationSocket):
+    """A socket that waits for data while its association is idle, where pynetdicom asks a thousand times a second.
+
+    It also reads a PDU into one buffer, and refuses PDUs far beyond the maximum length that was negotiated.
+    """
+
+    def __init__(self, association: Association, client_socket: socket.socket) -> None:
+        super().__init__(association, client_socket=client_socket)
+        self.awake = threading.Event()
+        self._last_ns = time.monotonic_ns()
+        self._polls = 0
+        self._polled = threading.Condition()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing has come or gone for a quarter of a second."""
+        return time.monotonic_ns() - self._last_ns > _IDLE_AFTER_NS
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read, the end of the connection included."""
+        if self.socket is None or not self._is_connected:
+            return False
+        try:
+            found = bool(select.select([self.socket], [], [], _IDLE_WAIT_S if self.is_idle else 0)[0])
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")  # transport connection closed
+            return False
+        if found:
+            self._stir()
+        with self._polled:
+            self._polls += 1
+            self._polled.notify_all()
+        return found
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read exactly `nr_bytes`, or fewer when the connection ends before.
+
+        Raises
+        ------
+        OSError
+            When the length is beyond reason, or nothing comes for STALLED_PDU_S.
+        """
+        if nr_bytes > _LARGEST_PDU_READ:
+            raise OSError(f"PDU length: expected at most {MAXIMUM_PDU_BYTES} bytes as negotiated, found {nr_bytes}")
+        content = bytearray(nr_bytes)
+        view, have = memoryview(content), 0
+        while have < nr_bytes:
+            count = cast(socket.socket, self.socket).recv_into(view[have:])
+            if not count:
+                return content[:have]
+            have += count
+        return content
+
+    def send(self, bytestream: bytes) -> None:
+        """Send all of it."""
+        self._stir()
+        super().send(bytestream)
+
+    def wait_until_heard(self) -> None:
+        """Wait until what is queued has been sent and the peer has been listened to since.
+
+        pynetdicom reads nothing while it has something to send; a C-CANCEL is only seen in between.
+        """
+        with self._polled:
+            heard = self._polls + 2  # the second poll begins after the first one's PDU was acted upon
+            while self._polls < heard and self.assoc.is_established:
+                self._polled.wait(STALLED_PDU_S)
+
+    def _stir(self) -> None:
+        self._last_ns = time.monotonic_ns()
+        self.awake.set()
+
+
+class _Checkpoint(threading.Event):
+    """Where an association's reactor pauses in each round: here it rests while the association is idle."""
+
+    def __init__(self, connection: WaitingSocket) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if self._connection.is_idle:
+            self._connection.awake.clear()
+            self._connection.awake.wait(_IDLE_WAIT_S)
+        return super().wait(timeout)
