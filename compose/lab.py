@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
-
 from lbconfig.runtime_api import RuntimeApi
+
 from lbconfig.site import ServiceKind, Site
 from simulators.misbehaviour import Misbehaviour
 
@@ -37,7 +37,8 @@ class Relayed(msgspec.Struct, frozen=True):
 
 class ConfigurationEdit(msgspec.Struct, frozen=True):
     """A change of the rendered configuration: within the section of one VIP (None: everywhere), a regular expression
-    (multi-line, as of `re`) and what replaces it. An edit that matches nothing is an error."""  # noqa: D205
+    (multi-line, as of `re`) and what replaces it. An edit that matches nothing is an error.
+    """  # noqa: D205
 
     vip: str | None
     pattern: str
@@ -105,7 +106,8 @@ class CanStopServices(Protocol):
 @runtime_checkable
 class CanCrashNodes(Protocol):
     """A node that dies as a machine does: all of its services at once, its listening ports refuse, and its open sessions
-    fall silent without FIN or RST."""  # noqa: D205
+    fall silent without FIN or RST.
+    """  # noqa: D205
 
     def crash_node(self, node: str) -> None:
         """Crash a node; return when its ports refuse."""
