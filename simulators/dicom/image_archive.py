@@ -32,7 +32,7 @@ from ..operations import Identity, Service, identity_of_uid
 _SAFE_UID = re.compile(r"[0-9.]{1,64}")  # also what keeps a file name inside its folder
 _LAST_INDEXED_TAG = 0x0020000E  # Series Instance UID: nothing behind it is read
 _INFLATED_AT_MOST = 1 << 20  # of a deflated data set, enough for its index attributes
-_UNREADABLE = (  # what pydicom raises on bytes that are no data set
+UNREADABLE_DATA_SET = (  # what pydicom raises on bytes that are no data set
     InvalidDicomError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError, LookupError,
     struct.error, zlib.error,
 )  # fmt: skip
@@ -101,7 +101,7 @@ def read_entry(stream: BinaryIO, syntax: UID) -> Entry:
             stream = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), _INFLATED_AT_MOST))
         found = read_dataset(stream, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_is_behind_index)
         return _entry(found)
-    except _UNREADABLE as error:
+    except UNREADABLE_DATA_SET as error:
         raise UnreadableImage(f"expected a data set in {syntax.name}") from error
 
 
