@@ -10,14 +10,14 @@ CheckVerdict = Literal["pass", "fail", "unknown", "skipped", "waived"]
 ReportVerdict = Literal["pass", "pass_with_waivers", "fail", "incomplete"]
 Subject = Literal["balancer", "node", "network", "harness"]
 Impact = Literal["read", "write", "disrupt"]
-SCHEMA = "preflight/report/1"
+SCHEMA: Literal["preflight/report/1"] = "preflight/report/1"
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A part of the report: frozen, and strict about unknown keys when it is read back."""
 
 
-class Waived(_Part, kw_only=True):
+class Waived(_Part, frozen=True, kw_only=True):
     """Who accepted a failure, why, and the last day (ISO 8601) on which that holds."""
 
     by: str
@@ -25,7 +25,7 @@ class Waived(_Part, kw_only=True):
     until: str
 
 
-class CheckResult(_Part, kw_only=True):
+class CheckResult(_Part, frozen=True, kw_only=True):
     """The verdict of one check on one VIP (or on the site), with what was measured, what was allowed, and the evidence.
 
     `id` is `PERSIST-1/DICOM`, or `JOURNEY-1` when the check is of the whole site. `subject` names what a failure points
@@ -49,7 +49,7 @@ class CheckResult(_Part, kw_only=True):
     evidence: list[str]
 
 
-class Run(_Part, kw_only=True):
+class Run(_Part, frozen=True, kw_only=True):
     """The run: its number, the seed of every random choice, when it was (ISO 8601, UTC), and Preflight's version."""
 
     id: str
@@ -59,7 +59,7 @@ class Run(_Part, kw_only=True):
     version: str
 
 
-class SiteFile(_Part, kw_only=True):
+class SiteFile(_Part, frozen=True, kw_only=True):
     """The site that was tested: its name, its file, and the file's SHA-256."""
 
     name: str
@@ -67,7 +67,7 @@ class SiteFile(_Part, kw_only=True):
     sha256: str
 
 
-class BalancerSeen(_Part, kw_only=True):
+class BalancerSeen(_Part, frozen=True, kw_only=True):
     """The balancer that was tested, and the SHA-256 of the configuration it ran."""
 
     product: str
@@ -75,14 +75,14 @@ class BalancerSeen(_Part, kw_only=True):
     configuration_sha256: str
 
 
-class Untested(_Part, kw_only=True):
+class Untested(_Part, frozen=True, kw_only=True):
     """A requirement that this run did not test, and why not."""
 
     requirement: str
     reason: str
 
 
-class Report(_Part, kw_only=True):
+class Report(_Part, frozen=True, kw_only=True):
     """All of report.json."""
 
     schema: Literal["preflight/report/1"] = SCHEMA
@@ -100,14 +100,14 @@ class Report(_Part, kw_only=True):
     untested: list[Untested]
 
 
-class TimelineEvent(_Part, kw_only=True):
+class TimelineEvent(_Part, frozen=True, kw_only=True):
     """One moment of a fault's story, in seconds from the fault's begin."""
 
     at_s: float
     what: str
 
 
-class Timeline(_Part, kw_only=True):
+class Timeline(_Part, frozen=True, kw_only=True):
     """The story of one fault on one VIP: fault, first error, DOWN, first success elsewhere, fault ends, UP."""
 
     vip: str
@@ -115,9 +115,10 @@ class Timeline(_Part, kw_only=True):
     events: list[TimelineEvent]
 
 
-class TrafficSeries(_Part, kw_only=True):
-    """Operations a second that one node answered on one VIP; `rate_per_s[i]` is the second from `start_s + i`, in seconds
-    from the run's begin.
+class TrafficSeries(_Part, frozen=True, kw_only=True):
+    """Operations a second that one node answered on one VIP.
+
+    `rate_per_s[i]` is that of the second from `start_s + i`, in seconds from the run's begin.
     """
 
     vip: str
@@ -126,7 +127,7 @@ class TrafficSeries(_Part, kw_only=True):
     rate_per_s: list[float]
 
 
-class Pictures(_Part, kw_only=True):
+class Pictures(_Part, frozen=True, kw_only=True):
     """What the HTML report draws beside the verdicts."""
 
     timelines: list[Timeline] = []
