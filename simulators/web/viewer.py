@@ -1,0 +1,333 @@
+"""A web viewer: a person's browser as a client, over a blocking socket with its own source address.
+
+A network that fails is a fate, not an exception: every request ends as an `Operation`. Nothing is resent silently; only a
+connection that the server has closed *before* a request is replaced, as not one byte of that request has left.
+"""
+
+from __future__ import annotations
+
+import http.client
+import http.cookies
+import ssl
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import msgspec
+import xxhash
+
+from simulators.client import Attempt, Begun, Connection, Failed, Target, Timeouts
+from simulators.operations import Kind, Operation, Outcome, Phase
+
+from .page_reader import NoteSeen, StudyPage, StudyRow, study_page, study_rows
+from .protocol import DICOM_JSON, DICOMWEB, FORM, IDENTITY_HEADER, NODE_HEADER, NoteBody
+from .tls_inspection import TlsSeen, inspect_tls
+
+__all__ = ["Answer", "NoteSeen", "StudyPage", "StudyRow", "TlsSeen", "Viewer", "inspect_tls"]
+
+_CHUNK_BYTES = 65536
+_BROKEN = (OSError, http.client.HTTPException)
+
+
+class Answer(NamedTuple):
+    """One HTTP response, whole."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def is_login_redirect(self) -> bool:
+        """Whether it sends the user to the login page: there is no session."""
+        location = self.headers.get("Location", "")
+        return 300 <= self.status < 400 and location.partition("?")[0].endswith("/login")
+
+    @property
+    def text(self) -> str:
+        """The body as UTF-8; what is not, replaced."""
+        return self.body.decode("utf-8", "replace")
+
+
+class _Request(NamedTuple):
+    method: str
+    target: str
+    body: bytes | None = None
+    content_type: str = ""
+    accept: str = "text/html"
+
+
+class Viewer:
+    """One user at one workstation. Not for two threads at a time.
+
+    Parameters
+    ----------
+    target : Target
+        The VIP, or a real server itself.
+    source : str
+        The source address; the port is the kernel's choice.
+    server_name : str
+        The host name or address that the certificate must cover, and that the Host header names.
+    ca_file : Path
+        PEM of the authority to trust.
+    timeouts : Timeouts
+        `connect_s` for TCP, `negotiate_s` for TLS, `send_s` for a request, `response_s` for one whole response.
+
+    Attributes
+    ----------
+    node : str
+        Who answered last, as the node told it; empty when it did not.
+    has_session : bool
+        Whether a login succeeded and no answer since has said otherwise. The cookie outlives reconnects.
+    last_failure : str
+        Why the last attempt was not acknowledged; empty when it was.
+
+    Raises
+    ------
+    OSError
+        When `ca_file` cannot be read (ssl.SSLError, a kind of OSError, when it is no certificate).
+    """
+
+    def __init__(self, target: Target, source: str, *, server_name: str, ca_file: Path, timeouts: Timeouts) -> None:
+        self.target = target
+        self.source = source
+        self.node = ""
+        self.has_session = False
+        self.last_failure = ""
+        self._server_name = server_name
+        self._timeouts = timeouts
+        self._tls = ssl.create_default_context(cafile=str(ca_file))
+        self._cookies: dict[str, str] = {}
+        self._connection: Connection | None = None
+        self._http: http.client.HTTPConnection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that the server has not closed."""
+        return self._http is not None and _is_alive(self._http.sock)
+
+    def login(self, user: str, password: str, attempt: Attempt) -> Operation:
+        """Log in. Acknowledged when the node began a session (303 away from the login page); a wrong password is 401."""
+        form = urlencode({"user": user, "password": password}).encode()
+        operation, answer = self._exchange(_Request("POST", "/login", form, FORM), attempt, expected=(303,))
+        if operation.outcome == Outcome.ACKNOWLEDGED and answer is not None:
+            self.has_session = True
+        return operation
+
+    def logout(self, attempt: Attempt) -> Operation:
+        """End the session."""
+        operation, _ = self._exchange(_Request("POST", "/logout", b"", FORM), attempt, expected=(303,), login_is_lost=False)
+        self.has_session = False
+        return operation
+
+    def page(self, path: str, attempt: Attempt) -> tuple[Operation, str]:
+        """Get a page and return its HTML; "" when there was no answer. A redirect to the login page is a lost session."""
+        operation, answer = self._exchange(_Request("GET", path), attempt)
+        return operation, answer.text if answer else ""
+
+    def studies(
+        self, attempt: Attempt, *, patient_id: str | None = None, limit: int | None = None
+    ) -> tuple[Operation, list[StudyRow]]:
+        """Get the list of studies as a person sees it: its first page, the newest first.
+
+        Parameters
+        ----------
+        attempt : Attempt
+            Of a query.
+        patient_id : str or None
+            Search for it (`*` and `?` are wildcards); None: all.
+        limit : int or None
+            Studies on the page, 1 to 500; None: as the node does.
+        """
+        search = {"patient_id": patient_id, "limit": limit}
+        query = urlencode({name: value for name, value in search.items() if value is not None})
+        operation, page = self.page(f"/studies?{query}" if query else "/studies", attempt)
+        return operation, study_rows(page) if operation.outcome == Outcome.ACKNOWLEDGED else []
+
+    def study(self, study_uid: str, attempt: Attempt) -> tuple[Operation, StudyPage]:
+        """Get the page of a study; an empty StudyPage when there was none."""
+        operation, page = self.page(f"/studies/{study_uid}", attempt)
+        return operation, study_page(page) if operation.outcome == Outcome.ACKNOWLEDGED else StudyPage()
+
+    def note(self, study_uid: str, text: str, attempt: Attempt) -> Operation:
+        """Write a note on a study: the attempt's identity (of Kind.NOTE) is the note's. Digest and size are of the body."""
+        body = msgspec.json.encode(NoteBody(attempt.identity.code, text))
+        request = _Request("POST", f"/studies/{study_uid}/notes", body, "application/json", "application/json")
+        operation, _ = self._exchange(request, attempt, expected=(201,))
+        return operation
+
+    def qido(
+        self, parameters: dict[str, str], attempt: Attempt, path: str = "/studies"
+    ) -> tuple[Operation, list[dict[str, Any]]]:
+        """Search by QIDO-RS and return the matches in the DICOM JSON model (PS3.18 F.2).
+
+        Parameters
+        ----------
+        parameters : dict of str to str
+            The query's parameters (`PatientID`, `StudyInstanceUID`, `limit`, …).
+        attempt : Attempt
+            Of a query.
+        path : str
+            What is searched: "/studies", "/studies/{uid}/series", "/studies/{uid}/instances"; "/studies/{uid}/metadata"
+            (WADO-RS) is answered in the same form.
+        """
+        target = DICOMWEB + path + (f"?{urlencode(parameters)}" if parameters else "")
+        operation, answer = self._exchange(_Request("GET", target, accept=DICOM_JSON), attempt, expected=(200, 204))
+        if operation.outcome != Outcome.ACKNOWLEDGED or answer is None or answer.status == 204:
+            return operation, []
+        try:
+            return operation, msgspec.json.decode(answer.body, type=list[dict[str, Any]])
+        except msgspec.MsgspecError as error:
+            self.last_failure = f"{target}: expected a list in DICOM JSON, found {error}"
+            return operation._replace(outcome=Outcome.REFUSED), []
+
+    def observe(self, attempt: Attempt) -> Operation:
+        """Ask for the node's health, which needs no session; the node notes whom it saw under the attempt's identity."""
+        operation, _ = self._exchange(_Request("GET", "/health", accept="text/plain"), attempt)
+        return operation
+
+    def disconnect(self) -> None:
+        """Drop the connection and keep the cookies, as a browser does."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._http = None
+
+    def close(self) -> None:
+        """Drop the connection and forget the session."""
+        self.disconnect()
+        self._cookies.clear()
+        self.has_session = False
+
+    def _exchange(
+        self, request: _Request, attempt: Attempt, *, expected: tuple[int, ...] = (200,), login_is_lost: bool = True
+    ) -> tuple[Operation, Answer | None]:
+        """Send one request, read its response, and tell the fate of the attempt."""
+        begun = Begun(attempt, self.target, self.source)
+        payload = request.body if attempt.identity.kind == Kind.NOTE and request.body is not None else request.target.encode()
+        size_bytes, digest = len(payload), xxhash.xxh3_128_digest(payload)
+        self.last_failure = ""
+        answer, connection = None, None
+        try:
+            self._connect()
+            answer = self._answer(request, attempt)
+            connection = self._connection
+            self._judge(request, answer, expected, login_is_lost)
+            outcome, phase, status = Outcome.ACKNOWLEDGED, Phase.DONE, answer.status
+        except Failed as failed:
+            connection = connection or self._connection
+            outcome, phase, status, self.last_failure = failed.outcome, failed.phase, failed.status, failed.reason
+            if failed.phase < Phase.DONE:
+                self.disconnect()
+        operation = begun.ended(outcome, phase, connection, status=status, size_bytes=size_bytes, digest=digest)
+        if answer is not None and answer.headers.get("Connection", "").lower() == "close":
+            self.disconnect()
+        return operation, answer
+
+    def _connect(self) -> None:
+        """Have a connection with TLS; one that the server closed meanwhile is replaced."""
+        if self.is_open:
+            return
+        self.disconnect()
+        self._connection = connection = Connection(self.target, self.source, self._timeouts)
+        try:
+            connection.socket.settimeout(self._timeouts.negotiate_s)
+            secured = self._tls.wrap_socket(connection.socket, server_hostname=self._server_name)
+        except OSError as error:  # ssl.SSLError and ssl.CertificateError are kinds of it
+            reason = f"{self._where()}: expected TLS with a trusted certificate for {self._server_name}, found {error}"
+            raise Failed(Outcome.REFUSED, Phase.NEGOTIATE, reason) from error
+        connection.socket = secured
+        self._http = http.client.HTTPConnection(self._server_name, self.target.port)
+        self._http.auto_open = 0  # it must not connect behind our back
+        self._http.sock = secured
+
+    def _answer(self, request: _Request, attempt: Attempt) -> Answer:
+        connection, exchange = self._connection, self._http
+        if connection is None or exchange is None:
+            raise Failed(Outcome.REFUSED, Phase.CONNECT, f"{self._where()}: expected a connection, found none")
+        status = 0
+        try:
+            connection.socket.settimeout(self._timeouts.send_s)
+            exchange.request(request.method, request.target, request.body, self._headers(request, attempt))
+        except _BROKEN as error:
+            raise self._broken(Phase.SEND, "the request to leave", error, status) from error
+        try:
+            deadline = time.monotonic() + self._timeouts.response_s
+            connection.socket.settimeout(self._timeouts.response_s)
+            response = exchange.getresponse()
+            status = response.status
+            self.node = connection.node = response.headers.get(NODE_HEADER, "")
+            answer = Answer(status, response.headers, _body(response, connection, deadline))
+        except _BROKEN as error:
+            raise self._broken(Phase.RESPONSE, f"a response to {request.method} {request.target}", error, status) from error
+        self._keep_cookies(answer)
+        return answer
+
+    def _judge(self, request: _Request, answer: Answer, expected: tuple[int, ...], login_is_lost: bool) -> None:
+        """Raise Failed unless the response is an acknowledgement."""
+        if answer.is_login_redirect and login_is_lost:
+            self.has_session = False
+            reason = f"{request.target}: expected a page of the session, found a redirect to the login page"
+            raise Failed(Outcome.REFUSED, Phase.DONE, reason, answer.status)
+        if answer.status not in expected:
+            if answer.status == 401:
+                self.has_session = False
+            wanted = " or ".join(map(str, expected))
+            reason = f"{request.method} {request.target}: expected HTTP {wanted}, found {answer.status}"
+            raise Failed(Outcome.REFUSED, Phase.DONE, reason, answer.status)
+
+    def _headers(self, request: _Request, attempt: Attempt) -> dict[str, str]:
+        port = "" if self.target.port == 443 else f":{self.target.port}"
+        headers = {"Host": self._server_name + port, "Accept": request.accept, "User-Agent": "Preflight"}
+        if request.content_type:
+            headers["Content-Type"] = request.content_type
+        if self._cookies:
+            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
+        if attempt.identity.kind == Kind.QUERY:
+            headers[IDENTITY_HEADER] = attempt.identity.code
+        return headers
+
+    def _keep_cookies(self, answer: Answer) -> None:
+        for line in answer.headers.get_all("Set-Cookie", []):
+            for name, morsel in http.cookies.SimpleCookie(line).items():
+                if morsel["max-age"] == "0":
+                    self._cookies.pop(name, None)
+                else:
+                    self._cookies[name] = morsel.value
+
+    def _broken(self, phase: Phase, wanted: str, error: Exception, status: int) -> Failed:
+        found = str(error) or type(error).__name__
+        return Failed(Outcome.INDETERMINATE, phase, f"{self._where()}: expected {wanted}, found {found}", status)
+
+    def _where(self) -> str:
+        return f"{self.source} to {self.target.address}:{self.target.port}"
+
+
+def _body(response: http.client.HTTPResponse, connection: Connection, deadline: float) -> bytes:
+    """Read a response's body to its end, before a deadline of the monotonic clock."""
+    body = bytearray()
+    while True:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError(f"{len(body)} bytes of the body at the time limit")
+        connection.socket.settimeout(left_s)
+        chunk = response.read1(_CHUNK_BYTES)
+        if not chunk:
+            break
+        body += chunk
+    if response.length:  # what Content-Length promised and did not come
+        raise http.client.IncompleteRead(bytes(body), response.length)
+    return bytes(body)
+
+
+def _is_alive(connected: Any) -> bool:  # noqa: ANN401  http.client types its socket as Any
+    """Say whether the peer has not closed a connection on which nothing is awaited (session tickets are read past)."""
+    if connected is None:
+        return False
+    connected.settimeout(0)
+    try:
+        connected.recv(1)
+    except (ssl.SSLWantReadError, BlockingIOError):
+        return True
+    except OSError:
+        return False
+    return False  # the end, or something that nobody asked for
