@@ -1,0 +1,175 @@
+"""From findings to the report: which checks were wanted, what each came to, and what that amounts to."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from lbconfig.site import Site, Waiver
+from reports.verdict import (
+    BalancerSeen,
+    CheckResult,
+    CheckVerdict,
+    Report,
+    Run,
+    SiteFile,
+    Untested,
+    Waived,
+    verdict_of,
+)
+from scenarios.catalogue import BY_ID, CATALOGUE, PROFILES, Check
+from scenarios.findings import Finding
+from scenarios.options import ROOT, Options
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """One verdict that has to be given: a check, on one VIP or (None) on the site."""
+
+    check: Check
+    vip: str | None
+
+    @property
+    def id(self) -> str:
+        """Its id in the report."""
+        return self.check.id if self.vip is None else f"{self.check.id}/{self.vip}"
+
+
+def all_verdicts(site: Site, checks: Iterable[Check] = CATALOGUE) -> list[Wanted]:
+    """Return every verdict that checks give on a site, in the catalogue's order."""
+    wanted: list[Wanted] = []
+    for check in checks:
+        vips = [vip.name for vip in site.vip if vip.service in check.services]
+        wanted += [Wanted(check, vip) for vip in vips] if check.services else [Wanted(check, None)]
+    return wanted
+
+
+def required_verdicts(site: Site, profile: str) -> list[Wanted]:
+    """Return the verdicts that decide: the site's own list, by default all of the profile that this version can give."""
+    if site.required:
+        return [wanted for wanted in all_verdicts(site) if _names(site.required, wanted)]
+    return all_verdicts(site, [check for check in CATALOGUE if check.id in PROFILES[profile]])
+
+
+def selected_verdicts(site: Site, options: Options) -> list[Wanted]:
+    """Return the verdicts that this run gives: the required ones, of them those that `--only` names."""
+    required = required_verdicts(site, options.profile)
+    if options.only:
+        everything = required + [wanted for wanted in all_verdicts(site) if wanted not in required]
+        return [wanted for wanted in everything if _names(options.only, wanted)]
+    return required
+
+
+class Acceptance:
+    """Collects the findings of one run.
+
+    Parameters
+    ----------
+    site : Site
+        The site under test.
+    options : Options
+        Of the run.
+    number : int
+        The run's number.
+    """
+
+    def __init__(self, site: Site, options: Options, number: int) -> None:
+        self.site = site
+        self.options = options
+        self.selected = selected_verdicts(site, options)
+        self.balancer = BalancerSeen(product=site.balancer.product, version="not reached", configuration_sha256="")
+        self._number = number
+        self._required = required_verdicts(site, options.profile)
+        self._started = datetime.datetime.now(tz=datetime.UTC)
+        self._results: dict[str, CheckResult] = {}
+
+    def settle(self, check_id: str, vip: str | None, finding: Finding, evidence: Sequence[str] = ()) -> CheckResult:
+        """Turn a finding into the result of a check; a failure that a named person accepted becomes *waived*."""
+        wanted = Wanted(BY_ID[check_id], vip)
+        waiver = self._waiver(wanted) if finding.verdict == "fail" else None
+        verdict: CheckVerdict = "waived" if waiver else finding.verdict
+        result = CheckResult(
+            id=wanted.id, check=check_id, vip=vip, requirement=wanted.check.requirement, title=wanted.check.title,
+            impact=wanted.check.impact, required=wanted in self._required, verdict=verdict, subject=finding.subject,
+            reason=finding.reason, waiver=waiver, measured=finding.measured, limit=finding.limit, predicted=finding.predicted,
+            evidence=list(evidence),
+        )  # fmt: skip
+        self._results[result.id] = result
+        return result
+
+    @property
+    def results(self) -> list[CheckResult]:
+        """The results so far, in the order in which they are wanted."""
+        return [self._results[wanted.id] for wanted in self.selected if wanted.id in self._results]
+
+    def report(self) -> Report:
+        """Return the report. A selected check without a result is unknown: nothing observed is never a pass."""
+        for wanted in self.selected:
+            if wanted.id not in self._results:
+                never = Finding(verdict="unknown", subject="harness", reason="the run ended before this check was judged")
+                self.settle(wanted.check.id, wanted.vip, never)
+        options = self.options
+        real = self.site.nodes_are == "real"
+        return Report(
+            verdict=verdict_of(self.results, partial=bool(options.only)),
+            kind="acceptance" if real else "rehearsal",
+            target=options.lab, nodes=self.site.nodes_are, profile=options.profile, plant=options.plant, only=list(options.only),
+            run=Run(
+                id=f"{self._number:08x}", seed=options.seed, started=_iso(self._started),
+                ended=_iso(datetime.datetime.now(tz=datetime.UTC)), version=version(),
+            ),
+            site=SiteFile(name=self.site.name, file=_shown(options.site), sha256=sha256(options.site)),
+            balancer=self.balancer, checks=self.results, untested=self._untested(),
+        )  # fmt: skip
+
+    def _waiver(self, wanted: Wanted) -> Waived | None:
+        waivers: list[Waiver] = [waiver for waiver in self.site.waiver if waiver.check in (wanted.id, wanted.check.id)]
+        if not waivers:
+            return None
+        return Waived(by=waivers[0].by, why=waivers[0].why, until=waivers[0].until.isoformat())
+
+    def _untested(self) -> list[Untested]:
+        selected = {wanted.id for wanted in self.selected}
+        missing: list[Untested] = []
+        for check in CATALOGUE:
+            left = [wanted for wanted in all_verdicts(self.site, [check]) if wanted.id not in selected]
+            if not left:
+                continue
+            whole = len(left) == len(all_verdicts(self.site, [check]))
+            names = check.id if whole else ", ".join(wanted.id for wanted in left)
+            missing.append(Untested(requirement=f"{names} ({check.requirement}): {check.title}", reason=self._why_not(left)))
+        return missing
+
+    def _why_not(self, left: list[Wanted]) -> str:
+        if not left[0].check.built:
+            return "not built in this version"
+        if self.options.only and any(wanted in self._required for wanted in left):
+            return f"partial run: only {', '.join(self.options.only)}"
+        return "not among the checks that the site requires"
+
+
+def version() -> str:
+    """Return Preflight's version."""
+    return importlib.metadata.version("preflight")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _names(ids: Sequence[str], wanted: Wanted) -> bool:
+    return wanted.id in ids or wanted.check.id in ids
+
+
+def _shown(path: Path) -> str:
+    resolved = path.resolve()
+    return str(resolved.relative_to(ROOT)) if resolved.is_relative_to(ROOT) else str(resolved)
+
+
+def _iso(moment: datetime.datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,68 @@
+"""When a node returns nobody is forced back to it, and nothing flaps."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lbconfig.site import Vip
+from scenarios.episodes import Episode, Role, seconds
+from scenarios.findings import Finding, failed, listed, passed, unknown
+from simulators.operations import Outcome
+
+
+def judge_failback(vip: Vip, episode: Episode, operations: pl.DataFrame, *, observed_at_least_s: float) -> Finding:
+    """Judge the sources that left the victim of one VIP after the victim came back.
+
+    Parameters
+    ----------
+    vip : Vip
+        The virtual service.
+    episode : Episode
+        The fault that ended.
+    operations : frame of operations
+        Those of the episode's workload on this VIP.
+    observed_at_least_s : float
+        How long the traffic must have gone on after the victim's server was UP again.
+    """
+    label = next((server.label for server in vip.real_server if server.node == episode.node), "")
+    changes = episode.statuses(vip.name, label)
+    down_ns = next((at for at, status in changes if status == "DOWN"), None)
+    up_ns = next((at for at, status in changes if status == "UP" and down_ns is not None and at > down_ns), None)
+    acknowledged = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED)).sort("begun_ns")
+    moved, returned, tried = _moves(vip, episode, acknowledged, up_ns)
+    after = acknowledged.filter(pl.col("begun_ns") >= (up_ns or episode.observed_ns))
+    by_node = {str(node): int(count) for node, count in after.group_by("node").len().sort("node").iter_rows()}
+    observed_s = seconds(episode.observed_ns - up_ns) if up_ns else 0.0
+    measured = {
+        "sources_moved": moved, "operations_of_moved_sources_after_up": tried, "sources_forced_back": len(returned),
+        "observed_after_up_s": observed_s, "operations_by_node_after_up": by_node, "changes": [status for _, status in changes],
+    }  # fmt: skip
+    numbers = {"measured": measured, "limit": {"sources_forced_back": 0, "observed_after_up_s_at_least": observed_at_least_s, "changes_at_most": 2}}
+    if len(changes) > 3:
+        return failed("balancer", f"{label} flapped: {', '.join(status for _, status in changes)}", **numbers)
+    if returned:
+        return failed("balancer", f"{len(returned)} of {moved} sources were forced back to {episode.node}: {listed(returned, 3)}", **numbers)
+    if up_ns is None or observed_s < observed_at_least_s:
+        return unknown(f"{label} was observed UP again for only {observed_s:.1f} s", **numbers)
+    if not moved or tried < moved:
+        return unknown(f"{moved} sources had moved, with {tried} operations after the return", **numbers)
+    shares = ", ".join(f"{count} on {node}" for node, count in by_node.items())
+    return passed(f"{moved} sources had moved and all stayed; operations since: {shares} (the imbalance stays)", **numbers)
+
+
+def _moves(vip: Vip, episode: Episode, acknowledged: pl.DataFrame, up_ns: int | None) -> tuple[int, list[str], int]:
+    """Return how many sources had moved, which of them went back, and how many operations they had after the return."""
+    moved, tried = 0, 0
+    returned: list[str] = []
+    for address in episode.addresses(vip.name, Role.STICKY) + episode.addresses(vip.name, Role.ESTABLISHED):
+        own = acknowledged.filter(pl.col("source") == address)
+        before = own.filter(pl.col("ended_ns") < episode.begun_ns)["node"].to_list()
+        during = own.filter((pl.col("begun_ns") >= episode.begun_ns) & (pl.col("begun_ns") < episode.ended_ns))["node"].to_list()
+        if not before or not during or before[-1] != episode.node or during[-1] == episode.node:
+            continue
+        moved += 1
+        since = own.filter(pl.col("begun_ns") >= (up_ns or episode.observed_ns))["node"].to_list()
+        tried += len(since)
+        if episode.node in since:
+            returned.append(address)
+    return moved, returned, tried

@@ -1,0 +1,61 @@
+"""A stopped service is marked DOWN in time and UP again when it is back, and nothing flaps."""
+
+from __future__ import annotations
+
+from lbconfig.site import Vip
+from scenarios.episodes import LAG_LIMIT_S, Episode, seconds
+from scenarios.findings import Finding, failed, passed, unknown
+
+
+def judge_health(vip: Vip, episode: Episode) -> Finding:
+    """Judge the balancer's word on the victim's server of one VIP.
+
+    The limit of DOWN is the site's objective; the limit of UP is what the health check's own settings allow:
+    downinter + (rise - 1) * fastinter + rise * check time-out. Other servers of the VIP must stay UP throughout.
+    """
+    label = next((server.label for server in vip.real_server if server.node == episode.node), "")
+    changes = episode.statuses(vip.name, label)
+    others = {server.label: episode.statuses(vip.name, server.label) for server in vip.real_server if server.label != label}
+    down_ns = next((at for at, status in changes if status == "DOWN"), None)
+    up_ns = next((at for at, status in changes if status == "UP" and down_ns is not None and at > down_ns), None)
+    check = vip.health_check
+    measured = {
+        "down_s": None if down_ns is None else seconds(down_ns - episode.begun_ns),
+        "up_s": None if up_ns is None else seconds(up_ns - episode.ended_ns),
+        "changes": [f"{seconds(at - episode.begun_ns):+.1f} s {status}" for at, status in changes],
+        "generator_lag_s": episode.generator_lag_s,
+    }
+    fast = check.fast_interval_s or check.interval_s
+    numbers = {
+        "measured": measured,
+        "limit": {"down_s": vip.limits.down_s, "up_s": check.up_within_s, "changes_at_most": 2},
+        "predicted": {
+            "down_s_at_most": check.interval_s + (check.fall - 1) * fast,
+            "up_s_at_most": (check.down_interval_s or check.interval_s) + (check.rise - 1) * fast,
+        },
+    }
+    if not changes or changes[0][1] != "UP":
+        return unknown(f"{label} was not seen UP before the fault", **numbers)
+    if episode.generator_lag_s > LAG_LIMIT_S:
+        return unknown(f"the harness itself fell behind by {episode.generator_lag_s:.1f} s", **numbers)
+    if down_ns is None:
+        observed_s = seconds(episode.ended_ns - episode.begun_ns)
+        return failed("balancer", f"{label} was never marked DOWN in the {observed_s:.1f} s that its service was away", **numbers)
+    if measured["down_s"] > vip.limits.down_s:
+        return failed("balancer", f"{label} was DOWN only after {measured['down_s']:.1f} s", **numbers)
+    if up_ns is None:
+        return failed("balancer", f"{label} was not UP again when the observation ended", **numbers)
+    if measured["up_s"] > check.up_within_s:
+        return failed("balancer", f"{label} was UP again only after {measured['up_s']:.1f} s", **numbers)
+    if len(changes) > 3:
+        return failed("balancer", f"{label} flapped: {', '.join(measured['changes'])}", **numbers)
+    unsettled = [name for name, word in others.items() if [status for _, status in word] != ["UP"]]
+    if unsettled:
+        return failed("balancer", f"{', '.join(unsettled)} did not stay UP although its service was never touched", **numbers)
+    beyond = _beyond_prediction(measured, numbers["predicted"])
+    return passed(f"{label}: DOWN after {measured['down_s']:.1f} s, UP {measured['up_s']:.1f} s after its return{beyond}", **numbers)
+
+
+def _beyond_prediction(measured: dict[str, float], predicted: dict[str, float]) -> str:
+    late = [name for name in ("down_s", "up_s") if measured[name] > predicted[f"{name}_at_most"] + 1]
+    return f"; later than the settings predict ({', '.join(late)})" if late else ""

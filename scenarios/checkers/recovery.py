@@ -1,0 +1,97 @@
+"""When a node dies, new, sticky and established sessions recover, each within its own objective."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from lbconfig.site import Balancer, Vip
+from scenarios.episodes import LAG_LIMIT_S, Episode, Role, seconds
+from scenarios.findings import Finding, Subject, failed, passed, unknown
+from simulators.operations import Outcome
+
+
+def judge_recovery(vip: Vip, balancer: Balancer, episode: Episode, operations: pl.DataFrame) -> Finding:
+    """Judge how long the sources of one VIP went without an answer.
+
+    A sticky or established source counts when the victim gave its last answer before the fault; its recovery is the time
+    from the fault to the end of its first operation that began after the fault and was acknowledged. A new source counts
+    from its own first attempt.
+
+    Parameters
+    ----------
+    vip, balancer : Vip, Balancer
+        The limits, and the settings that predict the times.
+    episode : Episode
+        The fault.
+    operations : frame of operations
+        Those of the episode's workload on this VIP.
+    """
+    limits = {Role.NEW: vip.limits.new_s, Role.STICKY: vip.limits.sticky_s, Role.ESTABLISHED: vip.limits.established_s}
+    measured: dict[str, Any] = {"generator_lag_s": episode.generator_lag_s}
+    unseen: list[str] = []
+    late: list[str] = []
+    for role, limit_s in limits.items():
+        times = _recoveries(episode, operations, vip.name, role)
+        recovered = [time_s for time_s in times if time_s is not None]
+        measured[f"{role}_sources"] = len(times)
+        measured[f"{role}_s"] = max(recovered, default=None)
+        if not times:
+            unseen.append(role)
+        if None in times:
+            late.append(f"{times.count(None)} of {len(times)} {role} sources never recovered (limit {limit_s:g} s)")
+        elif recovered and max(recovered) > limit_s:
+            late.append(f"{role} sources took {max(recovered):.1f} s, the limit is {limit_s:g} s")
+    measured |= _attempts_after(episode, operations)
+    numbers = {
+        "measured": measured,
+        "limit": {f"{role}_s": limit_s for role, limit_s in limits.items()},
+        "predicted": _predicted(vip, balancer),
+    }
+    if episode.generator_lag_s > LAG_LIMIT_S:
+        return unknown(f"the harness itself fell behind by {episode.generator_lag_s:.1f} s", **numbers)
+    if late:
+        subject: Subject = "balancer"
+        return failed(subject, "; ".join(late), **numbers)
+    if unseen:
+        return unknown(f"no {' or '.join(unseen)} source was on {episode.node} when it died", **numbers)
+    words = ", ".join(f"{role} {measured[f'{role}_s']:.1f} s ({measured[f'{role}_sources']} sources)" for role in limits)
+    return passed(f"{episode.node} died; recovered: {words}", **numbers)
+
+
+def _recoveries(episode: Episode, operations: pl.DataFrame, vip: str, role: Role) -> list[float | None]:
+    """Return the time of each source that counts, in seconds; None for one that never recovered."""
+    times: list[float | None] = []
+    acknowledged = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
+    for address in episode.addresses(vip, role):
+        own = acknowledged.filter(pl.col("source") == address).sort("begun_ns")
+        after = own.filter(pl.col("begun_ns") >= episode.begun_ns)
+        if role is Role.NEW:
+            tried = operations.filter((pl.col("source") == address) & (pl.col("begun_ns") >= episode.begun_ns))
+            if not tried.height or int(tried["begun_ns"].min()) > episode.ended_ns:  # type: ignore[arg-type]
+                continue
+            from_ns = int(tried["begun_ns"].min())  # type: ignore[arg-type]
+        else:
+            before = own.filter(pl.col("ended_ns") < episode.begun_ns)
+            if not before.height or before["node"][-1] != episode.node:
+                continue
+            from_ns = episode.begun_ns
+        times.append(seconds(int(after["ended_ns"][0]) - from_ns) if after.height else None)
+    return times
+
+
+def _attempts_after(episode: Episode, operations: pl.DataFrame) -> dict[str, int]:
+    during = operations.filter((pl.col("ended_ns") >= episode.begun_ns) & (pl.col("begun_ns") <= episode.ended_ns))
+    count = {outcome: during.filter(pl.col("outcome") == int(outcome)).height for outcome in Outcome}
+    return {f"operations_{outcome.name.lower()}": number for outcome, number in count.items()}
+
+
+def _predicted(vip: Vip, balancer: Balancer) -> dict[str, float]:
+    """Say what the settings predict for a port that refuses: HAProxy waits 1 s before each further try, the last one elsewhere."""
+    check = vip.health_check
+    turn_around_s = min(1.0, balancer.connect_timeout_s)
+    down_s = check.interval_s + (check.fall - 1) * (check.fast_interval_s or check.interval_s)
+    redispatched_s = max(balancer.retries - 1, 0) * turn_around_s if balancer.redispatch else down_s
+    established_s = down_s if balancer.shutdown_sessions_on_down else vip.server_timeout_s
+    return {"new_s_at_most": redispatched_s, "sticky_s_at_most": redispatched_s, "established_s_at_most": established_s}

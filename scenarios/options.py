@@ -1,0 +1,73 @@
+"""The options of a run, as the report's contract names them."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from scenarios.catalogue import BY_ID, PROFILES
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_SITE = ROOT / "lbconfig" / "sites" / "loopback.toml"
+DEFAULT_OUT = Path("out") / "report"
+
+
+class UsageError(Exception):
+    """An option cannot be used; the message says which, what was expected and what was found."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What `preflight accept` and `pytest scenarios/` are told.
+
+    Parameters
+    ----------
+    site : Path
+        The site file.
+    lab : str
+        Where it runs.
+    profile : str
+        A set of checks by name.
+    seed : int
+        Of every random choice.
+    only : tuple of str
+        Check ids (`PERSIST-1`, or `PERSIST-1/HL7` for one VIP); empty: all.
+    out : Path
+        The report's folder.
+    plant : str or None
+        The id of a defect that is put there on purpose.
+    images, messages : Path or None
+        Folders of the user's own samples.
+    """
+
+    site: Path = DEFAULT_SITE
+    lab: Literal["native"] = "native"
+    profile: str = "standard"
+    seed: int
+    only: tuple[str, ...] = ()
+    out: Path = DEFAULT_OUT
+    plant: str | None = None
+    images: Path | None = None
+    messages: Path | None = None
+
+
+def checked(options: Options) -> Options:
+    """Return the options, or raise UsageError for the first that cannot be used."""
+    if options.profile not in PROFILES:
+        raise UsageError(f"--profile: expected one of {', '.join(PROFILES)}, found {options.profile}")
+    for wanted in options.only:
+        if wanted.partition("/")[0] not in BY_ID:
+            raise UsageError(f"--only: expected a check of the catalogue, such as PERSIST-1 or PERSIST-1/HL7, found {wanted}")
+        if not BY_ID[wanted.partition("/")[0]].built:
+            raise UsageError(f"--only: {wanted} is in the catalogue, but this version cannot run it yet")
+    for name, folder in (("--images", options.images), ("--messages", options.messages)):
+        if folder is not None and not folder.is_dir():
+            raise UsageError(f"{name}: expected a folder, found {folder}")
+    return options
+
+
+def fresh_seed() -> int:
+    """Return a seed of 32 bits for a run that was given none."""
+    return secrets.randbits(32)

@@ -1,0 +1,113 @@
+"""Defects put there on purpose. Each names the check and the VIP that must catch it; a check without one is not finished."""
+
+from __future__ import annotations
+
+import msgspec
+
+from compose.lab import ConfigurationEdit, Defects, MisbehavingService, Relayed
+from lbconfig.site import ServiceKind, Site
+from simulators.misbehaviour import Misbehaviour
+
+
+class PlantError(Exception):
+    """There is no such plant."""
+
+
+class Plant(msgspec.Struct, frozen=True):
+    """One planted defect: what it breaks in words, who must catch it, and what is changed in the lab."""
+
+    id: str
+    breaks: str
+    check: str
+    vip: str | None
+    defects: Defects
+
+
+def plants(site: Site) -> tuple[Plant, ...]:
+    """Return every plant for a site."""
+    return (*_balancer_plants(site), *_node_plants(site), *_network_plants(site))
+
+
+def plant_named(site: Site, plant_id: str) -> Plant:
+    """Return one plant. Raises PlantError when there is none of this id."""
+    for plant in plants(site):
+        if plant.id == plant_id:
+            return plant
+    known = ", ".join(plant.id for plant in plants(site))
+    raise PlantError(f"--plant: expected one of {known}, found {plant_id}")
+
+
+def _balancer_plants(site: Site) -> tuple[Plant, ...]:
+    dicom, hl7, dmwl, https = (site.vip_of(service).name for service in ("dicom", "hl7", "dmwl", "https"))
+    no_shutdown = (r" on-marked-down shutdown-sessions", "")
+    last = {vip.name: vip.real_server[-1] for vip in site.vip}
+    return (
+        _edited("no-persistence", "`stick on src` is missing", "PERSIST-1", hl7, (r"^\s*stick on src.*\n", "")),
+        _edited("wrong-port", "a real server has another port", "REACH-1", dmwl,
+                (rf"(server {last[dmwl].label} \S+):{last[dmwl].port}\b", rf"\g<1>:{_other_port(last[dmwl].port)}")),
+        _edited("no-failover", "`option redispatch` and the health check are off", "FAILOVER-1", dicom,
+                (r"^\s*option redispatch.*\n", ""), (r"^(\s*server .*?) check\b.*$", r"\1")),
+        _edited("sessions-survive-halt", "`on-marked-down shutdown-sessions` is missing", "HALT-1", dicom, no_shutdown),
+        _edited("sessions-survive-death", "`on-marked-down shutdown-sessions` is missing", "FAILOVER-1", hl7, no_shutdown),
+        _edited("one-sided-weights", "the weights are 100 and 0", "SPREAD-1", https,
+                (rf"(server {last[https].label} .*?weight) \d+", r"\1 0")),
+        _edited("hl7-to-dicom-port", "the HL7 service points at the nodes' DICOM port", "REACH-1", hl7,
+                (rf"^(\s*server (?!backup)\S+ \S+):{site.vip_of('hl7').real_server[0].port}\b",
+                 rf"\1:{site.vip_of('dicom').real_server[0].port}")),
+        _edited("another-source-address", "the balancer connects from another address than the site says", "SOURCE-1", dmwl,
+                (rf"source {site.balancer.address}\b", f"source {_neighbour(site.balancer.address)}")),
+        _edited("slow-health-check", "the health check looks once a minute", "HEALTH-1", https,
+                (r"\binter \S+", "inter 60s")),
+        _edited("hash-instead-of-table", "sources are spread by a hash and not by a table, so they go back", "FAILOVER-4", hl7,
+                (r"^\s*stick on src.*\n", ""), (r"^\s*balance .*$", "    balance source")),
+    )  # fmt: skip
+
+
+def _node_plants(site: Site) -> tuple[Plant, ...]:
+    dicom, hl7, dmwl, https = (site.vip_of(service).name for service in ("dicom", "hl7", "dmwl", "https"))
+    lie = Misbehaviour
+    return (
+        _lying(site, "image-lost", "every 200th image is acknowledged and not stored", "LOSS-1", dicom, lie.LOSES_EVERY_200TH),
+        _lying(site, "message-lost", "every 200th message is acknowledged and not stored", "LOSS-1", hl7, lie.LOSES_EVERY_200TH),
+        _lying(site, "image-stored-twice", "every 200th image is stored twice", "LOSS-1", dicom, lie.STORES_ONE_TWICE),
+        _lying(site, "message-stored-twice", "every 200th message is stored twice", "LOSS-1", hl7, lie.STORES_ONE_TWICE),
+        _lying(site, "note-lost", "every 200th note is acknowledged and not stored", "LOSS-1", https, lie.LOSES_EVERY_200TH),
+        _lying(site, "wrong-acknowledgement", "MSA-2 names another message", "HL7-1", hl7, lie.ACKNOWLEDGES_ANOTHER),
+        _lying(site, "messages-swapped", "two messages of a patient are applied in the wrong order", "ORDER-1", hl7, lie.SWAPS_MESSAGES),
+        _lying(site, "bad-content-accepted", "bad messages are answered AA", "HL7-2", hl7, lie.ACCEPTS_BAD_MESSAGES),
+        _lying(site, "worklist-truncated", "the last worklist item is left out", "DMWL-1", dmwl, lie.TRUNCATES_WORKLIST),
+        _lying(site, "cancel-ignored", "C-CANCEL is ignored", "DMWL-1", dmwl, lie.IGNORES_CANCEL),
+        _lying(site, "any-called-ae", "associations for other AE titles are accepted", "DICOM-1", dicom, lie.ACCEPTS_ANY_CALLED_AE),
+        _lying(site, "orders-not-shared", "a node lists only its own orders", "JOURNEY-1", None, lie.HIDES_ORDERS_OF_OTHERS, "dmwl"),
+        _lying(site, "worklist-not-shared", "a node lists only its own orders", "LOSS-1", dmwl, lie.HIDES_ORDERS_OF_OTHERS),
+        _lying(site, "sessions-lost", "web sessions are forgotten after the login", "WEB-2", https, lie.LOSES_SESSIONS),
+        Plant("expired-certificate", "a node's certificate has expired", "WEB-1", https,
+              Defects(expired_certificates=(site.node[-1].name,))),
+    )  # fmt: skip
+
+
+def _network_plants(site: Site) -> tuple[Plant, ...]:
+    relays = tuple(Relayed(node.name, "dicom") for node in site.node)
+    dicom = site.vip_of("dicom").name
+    return (Plant("bit-flipped", "a relay flips one bit of pixel data of an image", "DICOM-2", dicom, Defects(relays=relays)),)
+
+
+def _edited(plant_id: str, breaks: str, check: str, vip: str, *edits: tuple[str, str]) -> Plant:
+    changes = tuple(ConfigurationEdit(vip, pattern, replacement) for pattern, replacement in edits)
+    return Plant(plant_id, breaks, check, vip, Defects(configuration=changes))
+
+
+def _lying(
+    site: Site, plant_id: str, breaks: str, check: str, vip: str | None, lie: Misbehaviour, service: ServiceKind | None = None
+) -> Plant:
+    of = service or site.vip_named(vip or "").service
+    return Plant(plant_id, breaks, check, vip, Defects(misbehaviour=tuple(MisbehavingService(node.name, of, lie) for node in site.node)))
+
+
+def _other_port(port: int) -> int:
+    return port + 7 if port < 65000 else port - 7
+
+
+def _neighbour(address: str) -> str:
+    head, _, last = address.rpartition(".")
+    return f"{head}.{int(last) + 1}"

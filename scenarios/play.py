@@ -1,0 +1,107 @@
+"""Plays an episode: traffic on all VIPs, then a fault, then its end, with the balancer watched throughout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from compose.lab import CanSteerBalancer
+from scenarios.episodes import Episode
+from scenarios.faults import Fault, MissingAbilityError
+from scenarios.run import Run
+from scenarios.traffic import EpisodeError, TalkerFactory, Traffic
+from scenarios.watch import SAMPLE_EVERY_S, BalancerWatch, LagMeter
+
+LEAVE_WITHIN_S = 60.0
+
+
+class Script(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a fault is held, and what is waited for.
+
+    The fault is held for at least `hold_at_least_s`, then until every victim's server has the status `until_status` (None:
+    not waited for) and every resident source has recovered, and never longer than `hold_at_most_s`. After its end the
+    balancer has `up_within_s` to call every server UP; then the traffic goes on for `after_s`.
+    """
+
+    fault: Fault
+    hold_at_least_s: float
+    hold_at_most_s: float
+    until_status: str | None
+    recovered: bool
+    up_within_s: float
+    after_s: float
+    new_sources: bool = False
+
+
+def play(run: Run, script: Script, make_talker: TalkerFactory) -> Episode:
+    """Play an episode and return what is remembered of it. The fault is undone whatever happens.
+
+    Raises
+    ------
+    MissingAbilityError
+        When the lab cannot do the fault, or its balancer cannot be watched.
+    EpisodeError
+        When the traffic itself broke down.
+    """
+    if not isinstance(run.lab, CanSteerBalancer):
+        raise MissingAbilityError("watch the balancer")
+    fault = script.fault
+    workload = run.workload(fault.name)
+    traffic = Traffic(run, make_talker, workload)
+    with BalancerWatch(run.lab.balancer) as watch, LagMeter() as lag:
+        started_ns = time.monotonic_ns()
+        try:
+            traffic.warm_up()
+            begun_ns, ended_ns = _break_and_mend(run, script, traffic, watch)
+            _wait(lambda: _all_up(watch), script.up_within_s)
+            _wait(lambda: False, script.after_s)
+            observed_ns = time.monotonic_ns()
+        finally:
+            traffic.stop(LEAVE_WITHIN_S)
+    if not traffic.residents:
+        raise EpisodeError("traffic: expected resident sources, found none")
+    return Episode(
+        workload=workload, fault=fault.name, node=fault.node, started_ns=started_ns, begun_ns=begun_ns, ended_ns=ended_ns,
+        observed_ns=observed_ns, sources=tuple(living.source for living in traffic.living), samples=watch.samples,
+        generator_lag_s=lag.worst_s,
+    )  # fmt: skip
+
+
+def _break_and_mend(run: Run, script: Script, traffic: Traffic, watch: BalancerWatch) -> tuple[int, int]:
+    """Begin the fault, hold it, end it; return when it was in effect and when it was undone (ns)."""
+    try:
+        script.fault.begin(run.lab)
+        begun_ns = time.monotonic_ns()
+        if script.new_sources:
+            traffic.send_new_sources()
+        _hold(run, script, traffic, watch, begun_ns)
+    finally:
+        traffic.stop_new_sources()
+        script.fault.end(run.lab)
+    return begun_ns, time.monotonic_ns()
+
+
+def _hold(run: Run, script: Script, traffic: Traffic, watch: BalancerWatch, begun_ns: int) -> None:
+    victims = {(vip.name, server.label) for vip in run.site.vip for server in vip.real_server if server.node == script.fault.node}
+
+    def done() -> bool:
+        if script.recovered and not traffic.all_recovered(begun_ns):
+            return False
+        latest = watch.latest()
+        return script.until_status is None or all(key in latest and latest[key].status == script.until_status for key in victims)
+
+    _wait(lambda: False, script.hold_at_least_s)
+    _wait(done, script.hold_at_most_s - script.hold_at_least_s)
+
+
+def _all_up(watch: BalancerWatch) -> bool:
+    return all(sample.status != "DOWN" and sample.status != "MAINT" for sample in watch.latest().values())
+
+
+def _wait(condition: Callable[[], bool], at_most_s: float) -> None:
+    """Wait until a condition holds or the time is over; which of the two it was is for the checkers to see."""
+    deadline = time.monotonic() + at_most_s
+    while not condition() and (left := deadline - time.monotonic()) > 0:
+        time.sleep(min(SAMPLE_EVERY_S, left))

@@ -1,0 +1,124 @@
+"""One run: its number and seed, the lab it runs on, the history that it writes, and the numbers of its workloads."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import polars as pl
+
+from compose.lab import CanReadJournals, Lab
+from lbconfig.site import RealServer, ServiceKind, Vip
+from scenarios.frames import operations_frame, own_receipts, receipts_frame
+from simulators.client import Target, Timeouts
+from simulators.journal import Flag, journal_path
+from simulators.operations import IdentitySource, Kind, Operation, Service, Way, operation_file
+
+STORED_KINDS = (Kind.INSTANCE, Kind.MESSAGE, Kind.NOTE)
+SERVICE_OF: dict[ServiceKind, Service] = {
+    "dicom": Service.DICOM, "hl7": Service.HL7, "dmwl": Service.DMWL, "https": Service.HTTPS,
+}  # fmt: skip
+
+
+class Run:
+    """The state of one run that scenarios share. Everything random comes from `seed`.
+
+    Parameters
+    ----------
+    lab : Lab
+        A lab that is up.
+    directory : Path
+        Where the history is written.
+    seed : int
+        Of every random choice.
+    number : int
+        The run's number, 32 bits: the mark of its identities.
+    """
+
+    def __init__(self, lab: Lab, directory: Path, seed: int, number: int) -> None:
+        self.lab = lab
+        self.site = lab.site
+        self.directory = directory
+        self.seed = seed
+        self.number = number
+        self.identities = IdentitySource(number, 0)
+        self.started_ns = time.monotonic_ns()
+        self.orders: dict[int, str] = {}  # accession number by the key of the message that ordered it
+        self._history = operation_file(directory / "history.operations")
+        self._workloads = itertools.count(1)
+        self.workload_names: dict[int, str] = {}
+
+    @property
+    def history_path(self) -> Path:
+        """The file of all operations."""
+        return self._history.path
+
+    def close(self) -> None:
+        """Close the history."""
+        self._history.close()
+
+    def record(self, operation: Operation) -> Operation:
+        """Write an operation into the history, and return it."""
+        self._history.append((operation,))
+        return operation
+
+    def workload(self, name: str) -> int:
+        """Give a new workload its number."""
+        number = next(self._workloads)
+        self.workload_names[number] = name
+        return number
+
+    def random(self, purpose: str) -> random.Random:
+        """Return a random generator of this run for one purpose: the same seed and purpose, the same choices."""
+        digest = hashlib.sha256(f"{self.seed}:{purpose}".encode()).digest()
+        return random.Random(int.from_bytes(digest[:8], "big"))
+
+    def timeouts(self) -> Timeouts:
+        """Return the site's time-outs for clients."""
+        clients = self.site.clients
+        return Timeouts(
+            connect_s=clients.connect_timeout_s, negotiate_s=clients.negotiate_timeout_s,
+            send_s=clients.send_timeout_s, response_s=clients.response_timeout_s,
+        )  # fmt: skip
+
+    def through(self, vip: Vip) -> Target:
+        """Return the VIP as a target."""
+        return Target(vip.address, vip.port, SERVICE_OF[vip.service])
+
+    def straight(self, vip: Vip, server: RealServer) -> Target:
+        """Return a real server itself as a target: the baseline."""
+        return Target(self.site.node_named(server.node).address, server.port, SERVICE_OF[vip.service], Way.STRAIGHT)
+
+    def operations(
+        self, service: ServiceKind, workloads: Collection[int] | None = None, *, kinds: Collection[Kind] | None = None
+    ) -> pl.DataFrame:
+        """Return the operations of one service so far, of some workloads (None: all) and kinds (None: all but echoes)."""
+        frame = operations_frame([self.history_path]).filter(pl.col("service") == int(SERVICE_OF[service]))
+        if workloads is not None:
+            frame = frame.filter(pl.col("workload").is_in(list(workloads)))
+        if kinds is None:
+            return frame.filter(pl.col("kind") != int(Kind.ECHO))
+        return frame.filter(pl.col("kind").is_in([int(kind) for kind in kinds]))
+
+    def receipts(self, service: ServiceKind, *, observations: bool = False) -> pl.DataFrame:
+        """Return this run's own receipts of one service from every node's journal; with observations, those too."""
+        frame = self.all_receipts(service)
+        if observations:
+            return frame.filter((pl.col("run") == self.number) & (pl.col("flags") & int(Flag.FOREIGN) == 0))
+        return own_receipts(frame, self.number)
+
+    def all_receipts(self, *services: ServiceKind) -> pl.DataFrame:
+        """Return all receipts of some services (none named: of all four), foreign ones included."""
+        return receipts_frame(self.journal_paths(*services))
+
+    def journal_paths(self, *services: ServiceKind) -> list[Path]:
+        """Return the journals that exist. A target without readable journals has none."""
+        if not isinstance(self.lab, CanReadJournals):
+            return []
+        wanted = services or tuple(SERVICE_OF)
+        paths = [journal_path(folder, SERVICE_OF[service]) for folder in self.lab.node_directories().values() for service in wanted]
+        return [path for path in paths if path.exists() and path.stat().st_size]

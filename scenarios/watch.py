@@ -1,0 +1,88 @@
+"""What is watched while traffic runs: the balancer's word on its servers, and whether the harness itself keeps up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Self
+
+from lbconfig.runtime_api import BalancerError, RuntimeApi
+from scenarios.episodes import ServerSample
+
+SAMPLE_EVERY_S = 0.1
+_BEAT_S = 0.05
+
+
+class BalancerWatch:
+    """Samples the state of every server, ten times a second, until it is left.
+
+    Parameters
+    ----------
+    balancer : RuntimeApi
+        Asked over its own connections, which its errors do not end: a reload interrupts it for a moment.
+    """
+
+    def __init__(self, balancer: RuntimeApi) -> None:
+        self._balancer = balancer
+        self._leave = threading.Event()
+        self._samples: list[ServerSample] = []
+        self._latest: dict[tuple[str, str], ServerSample] = {}
+        self._thread = threading.Thread(target=self._watch, name="balancer watch", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave.set()
+        self._thread.join()
+
+    @property
+    def samples(self) -> tuple[ServerSample, ...]:
+        """All samples so far."""
+        return tuple(self._samples)
+
+    def latest(self) -> dict[tuple[str, str], ServerSample]:
+        """Return the last sample of each (VIP, label)."""
+        return dict(self._latest)
+
+    def _watch(self) -> None:
+        while not self._leave.wait(SAMPLE_EVERY_S):
+            self._sample()
+
+    def _sample(self) -> None:
+        try:
+            servers = self._balancer.servers()
+        except BalancerError:
+            return
+        now = time.monotonic_ns()
+        for server in servers:
+            status = server.status.split()[0] if server.status else ""
+            sample = ServerSample(now, server.vip, server.label, status, server.weight, server.current_sessions)
+            self._samples.append(sample)
+            self._latest[(server.vip, server.label)] = sample
+
+
+class LagMeter:
+    """Measures by how much a thread of the harness that wants to wake twenty times a second wakes too late."""
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+        self._leave = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lag meter", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leave.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        last = time.monotonic()
+        while not self._leave.wait(_BEAT_S):
+            now = time.monotonic()
+            self.worst_s = round(max(self.worst_s, now - last - _BEAT_S), 3)
+            last = now
