@@ -1,0 +1,289 @@
+"""The MLLP listener of a node: `python -m simulators.hl7.listener SETTINGS.json`.
+
+Every accepted message is applied to the node's store and receipted before its acknowledgement leaves. What one turn of the
+event loop brought, over all connections, becomes one transaction and one write. A listener that is set to `digest` writes
+receipts alone: it is what load is driven against.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sqlite3
+import sys
+import time
+from typing import NamedTuple, cast
+
+import uvloop
+import xxhash
+
+from simulators.journal import Flag, Journal, Receipt
+from simulators.node_store import NodeStore, Row
+from simulators.operations import Kind, RecordError, Service, identity_of_code, packed_address
+from simulators.service import ServiceSettings, settings_of_command_line
+
+from .acknowledgement import Acknowledger
+from .content import Content, content_of
+from .lies import Lies
+from .message import Condition, Message, MessageError, wanted_acknowledgements
+from .mllp import Decoder, FrameTooLarge, StrayBytes, frame
+from .site_knowledge import SiteKnowledge
+
+_CLOSE_WITHIN_S = 5.0  # how long clients may take to read what they were sent, once the listener ends
+
+
+class Accepted(NamedTuple):
+    """A message that is acknowledged as soon as its rows and receipts are written."""
+
+    session: Session
+    message: Message
+    content: Content
+    receipts: tuple[Receipt, ...]
+    held: bool
+    answer_id: bytes
+
+
+class Listener:
+    """What the connections of one listener share: the store, the journal, and what waits to be written.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+        Of an hl7 service.
+
+    Raises
+    ------
+    RecordError, sqlite3.Error
+        When the journal or the store cannot be opened.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.sessions: set[Session] = set()
+        self.empty = asyncio.Event()  # set while there is no session
+        self.empty.set()
+        self._acknowledger = Acknowledger(settings.node)
+        self._lies = Lies(settings.misbehaviour)
+        self._node = settings.node.encode("ascii")
+        self._keeps = settings.storage == "keep"
+        self._journal = Journal(settings.node_directory, settings.node, Service.HL7)
+        self._store = NodeStore(settings.node_directory, "hl7")
+        self._rows: list[Row] = []  # of the messages in `_waiting`; SiteKnowledge reads it too
+        self._known = SiteKnowledge(settings.site_directories, self._rows)
+        self._waiting: list[Accepted] = []
+        self._held: dict[str, Accepted] = {}  # by patient; a lying listener only
+        self._updated_ns = 0
+        self._loop = asyncio.get_running_loop()
+
+    def take(self, session: Session, payload: bytes) -> None:
+        """Take one message: refuse it at once, or put it with those that are written at the end of this turn."""
+        message: Message | None = None
+        try:
+            message = Message(payload)
+            content = content_of(message, self._known, self._next_ns())
+        except MessageError as error:
+            self._refuse(session, message, error)
+            return
+        except sqlite3.Error as error:
+            self._refuse(session, message, _cannot_store(error))
+            return
+        treatment = self._lies.treatment(message.header.raw(10), content.patient_id)
+        receipts = (self._receipt(session, message),) * treatment.copies
+        accepted = Accepted(session, message, content, receipts, treatment.held, treatment.answer_id)
+        if not self._waiting:
+            self._loop.call_soon(self.write)
+        self._waiting.append(accepted)
+        if self._keeps and treatment.copies and not treatment.held:
+            self._rows += content.rows
+
+    def write(self) -> None:
+        """Store and receipt what waits, then acknowledge it; refuse it all when it cannot be stored."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        try:
+            self._store_all(waiting)
+        except (RecordError, sqlite3.Error) as error:
+            for accepted in waiting:
+                self._refuse(accepted.session, accepted.message, _cannot_store(error))
+            return
+        for accepted in waiting:
+            self._answer(accepted.session, accepted.message, b"A", accepted.answer_id)
+        if self._lies.swaps_messages:
+            self._release(waiting)
+
+    def close(self) -> None:
+        """Write what is still held back, and close the store and the journal."""
+        self.write()
+        self._write_late(list(self._held.values()))
+        self._store.close()
+        self._known.close()
+        self._journal.close()
+
+    def _store_all(self, waiting: list[Accepted]) -> None:
+        try:
+            if self._rows:
+                self._store.put(*self._rows)
+        finally:
+            self._rows.clear()
+        self._journal.append(*[receipt for accepted in waiting if not accepted.held for receipt in accepted.receipts])
+
+    def _release(self, acknowledged: list[Accepted]) -> None:
+        """Write what was held back of the patients whose next message is acknowledged now."""
+        late = []
+        for accepted in acknowledged:
+            patient = accepted.content.patient_id
+            if patient in self._held:
+                late.append(self._held.pop(patient))
+            if accepted.held:
+                self._held[patient] = accepted
+        self._write_late(late)
+
+    def _write_late(self, late: list[Accepted]) -> None:
+        if self._keeps and late:
+            self._store.put(*[row for accepted in late for row in accepted.content.rows])
+        self._journal.append(*[receipt for accepted in late for receipt in accepted.receipts])
+
+    def _refuse(self, session: Session, message: Message | None, error: MessageError) -> None:
+        if self._waiting:
+            self.write()  # answers leave in the order of their messages
+        if self._lies.accepts_bad_messages and error.condition is not Condition.INTERNAL:
+            self._answer(session, message, b"A", b"" if message is None else message.header.raw(10))
+            return
+        print(f"refused a message of {session.peer[0]}: {error.condition.name}, {error.where}", file=sys.stderr, flush=True)  # noqa: T201  a service's log; the content stays out of it
+        letter = b"R" if message is None or error.condition.is_rejection else b"E"
+        self._answer(session, message, letter, b"" if message is None else message.header.raw(10), error)
+
+    def _answer(
+        self, session: Session, message: Message | None, letter: bytes, control_id: bytes, error: MessageError | None = None,
+    ) -> None:  # fmt: skip
+        if message is None or (len(message.header.fields) <= 15 and not message.header.raw(15)):
+            session.send(frame(self._acknowledger.build(message, b"A" + letter, control_id, error)))
+            return
+        wanted = wanted_acknowledgements(message.header, accepted=error is None)
+        if wanted.commit:
+            session.send(frame(self._acknowledger.build(message, b"C" + letter, control_id, error)))
+        if wanted.application and (error is None or not wanted.commit):
+            session.send(frame(self._acknowledger.build(message, b"A" + letter, control_id, error)))
+
+    def _receipt(self, session: Session, message: Message) -> Receipt:
+        """Make a receipt as `Journal.receipt` does, with the address that the session has packed already."""
+        fields, payload, control_id = message.header.fields, message.raw, message.control_id
+        identity = identity_of_code(control_id, Kind.MESSAGE)
+        if identity is None:
+            run, key, kind, flags = 0, xxhash.xxh3_64_intdigest(control_id.encode()), 0, Flag.FOREIGN
+        else:
+            run, key, kind, flags = identity.run, identity.key, Kind.MESSAGE, Flag.NONE
+        return Receipt(
+            run, key, kind, Service.HL7, flags, time.monotonic_ns(), time.time_ns(), len(payload),
+            xxhash.xxh3_128_digest(payload), session.packed_peer, session.peer[1], fields[3][:16], self._node,
+        )  # fmt: skip
+
+    def _next_ns(self) -> int:
+        self._updated_ns = max(time.time_ns(), self._updated_ns + 1000)  # later is greater, whatever the clock does
+        return self._updated_ns
+
+
+class Session(asyncio.Protocol):
+    """One connection: cuts frames, hands messages to the listener, ends at the first stray byte.
+
+    Parameters
+    ----------
+    listener : Listener
+        The listener that it belongs to.
+    """
+
+    peer: tuple[str, int]
+    packed_peer: bytes
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._decoder = Decoder()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember who calls."""
+        self._transport = cast(asyncio.Transport, transport)  # what a stream server gives
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.peer = transport.get_extra_info("peername")[:2]
+        self.packed_peer = packed_address(self.peer[0])
+        self._listener.sessions.add(self)
+        self._listener.empty.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the messages that the bytes completed."""
+        try:
+            events = self._decoder.feed(data)
+        except FrameTooLarge as error:
+            self._end(str(error))
+            return
+        for event in events:
+            if isinstance(event, StrayBytes):
+                self._end(f"expected MLLP frames only, found {len(event.data)} bytes outside of one")
+                return
+            self._listener.take(self, event.payload)
+
+    def eof_received(self) -> bool:
+        """Answer what was sent before the end, then close."""
+        self._listener.write()
+        return False
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Forget the connection."""
+        self._listener.sessions.discard(self)
+        if not self._listener.sessions:
+            self._listener.empty.set()
+        self._transport = None
+
+    def send(self, data: bytes) -> None:
+        """Send, unless the peer has gone."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close after what was sent has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _end(self, reason: str) -> None:
+        print(f"closed the connection of {self.peer[0]}: {reason}", file=sys.stderr, flush=True)  # noqa: T201  a service's log
+        self._listener.write()
+        self.close()
+
+
+def _cannot_store(error: Exception) -> MessageError:
+    print(f"cannot store: {error}", file=sys.stderr, flush=True)  # noqa: T201  a service's log
+    return MessageError(Condition.INTERNAL, "MSH", "the message to be stored", "a node that cannot store")
+
+
+async def serve(settings: ServiceSettings) -> None:
+    """Serve until SIGTERM or SIGINT; then answer what is in hand, and end.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+        Of an hl7 service; `listen_fd` is the listening socket.
+    """
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    listener = Listener(settings)
+    server = await loop.create_server(lambda: Session(listener), sock=socket.socket(fileno=settings.listen_fd))
+    await ended.wait()
+    server.close()
+    listener.write()
+    for session in tuple(listener.sessions):
+        session.close()
+    with contextlib.suppress(TimeoutError):  # a client that reads nothing is not waited for any longer
+        await asyncio.wait_for(listener.empty.wait(), _CLOSE_WITHIN_S)
+    listener.close()
+
+
+def main() -> None:
+    """Run the listener that the command line names."""
+    uvloop.run(serve(settings_of_command_line(sys.argv)))
+
+
+if __name__ == "__main__":
+    main()
