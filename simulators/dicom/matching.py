@@ -66,7 +66,9 @@ def name_test(key: str) -> Test:
         return _everything
     if "=" in wanted:
         return lambda value: glob_matches(wanted, "=".join(map(_name, value.split("="))))
-    return lambda value: any(glob_matches(wanted, _name(group)) for group in value.split("="))
+    return lambda value: any(
+        glob_matches(wanted, _name(group)) or glob_matches(wanted, _name(group) + "^^^^") for group in value.split("=")
+    )  # the second for `DOE^*`, which is to find DOE without a given name too
 
 
 def uid_test(key: str) -> Test:
