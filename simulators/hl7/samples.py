@@ -81,8 +81,8 @@ _REFERRING = "0002^PREFLIGHT^REFERRING^^^DR"
 _ORDER_NUMBER = "{accession}^PREFLIGHT"
 _PROCEDURE = "PF01^{procedure}^99PREFLIGHT"
 _HEADER = _segment("MSH", {  # numbered one less than in HL7: MSH-1 is the separator itself
-    1: "^~\\&", 2: "PREFLIGHT", 3: "PREFLIGHT", 4: "{receiving_application}", 5: "{receiving_facility}", 6: "{now}", 8: "{type}",
-    9: "{control_id}", 10: "P", 11: "2.5.1", 14: "{accept}", 15: "{application}", 17: "{character_set}",
+    1: "^~\\&", 2: "PREFLIGHT", 3: "PREFLIGHT", 4: "{receiving_application}", 5: "{receiving_facility}", 6: "{now}",
+    8: "{type}", 9: "{control_id}", 10: "P", 11: "2.5.1", 14: "{accept}", 15: "{application}", 17: "{character_set}",
 })  # fmt: skip
 _PERSON = _segment("PID", {
     1: "1", 3: "{patient_id}^^^PREFLIGHT^MR", 5: "{patient_name}", 7: "{birth_date}", 8: "{sex}",
