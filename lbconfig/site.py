@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Meta
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
-Seconds = Annotated[float, Meta(gt=0)]
+Seconds = Annotated[float, Meta(ge=0.001, le=2_147_483)]  # HAProxy counts milliseconds in 31 bits; infinity is refused too
 Weight = Annotated[int, Meta(ge=0, le=256)]
-Name = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"^[A-Za-z0-9._-]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"^[A-Za-z0-9._-]+\Z")]  # \Z: no line feed slips in
 Address = Annotated[str, Meta(min_length=2)]
 ServiceKind = Literal["dicom", "hl7", "dmwl", "https"]
 Scheduler = Literal["leastconn", "roundrobin", "source"]
@@ -24,14 +24,14 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """A part of a site: frozen, and strict about unknown keys."""
 
 
-class Node(_Part, kw_only=True):
+class Node(_Part, frozen=True, kw_only=True):
     """A machine that carries real servers of several VIPs. `name` is what it tells its clients."""
 
     name: Name
     address: Address
 
 
-class RealServer(_Part, kw_only=True):
+class RealServer(_Part, frozen=True, kw_only=True):
     """A real server (RIP) of one VIP: its label, its node, the port, the weight and the server id, equal on all peers."""
 
     label: Name
@@ -41,7 +41,7 @@ class RealServer(_Part, kw_only=True):
     id: Annotated[int, Meta(ge=1)]
 
 
-class Persistence(_Part, kw_only=True):
+class Persistence(_Part, frozen=True, kw_only=True):
     """Source-IP persistence: how long an entry lives without new connections, and how many entries the table holds."""
 
     kind: Literal["source-ip"] = "source-ip"
@@ -49,7 +49,7 @@ class Persistence(_Part, kw_only=True):
     table_size: Annotated[int, Meta(ge=1)] = 10240
 
 
-class HealthCheck(_Part, kw_only=True):
+class HealthCheck(_Part, frozen=True, kw_only=True):
     """Connect-to-port health check. `fast_interval_s` and `down_interval_s` default to `interval_s`."""
 
     kind: Literal["connect"] = "connect"
@@ -73,19 +73,19 @@ class HealthCheck(_Part, kw_only=True):
         return (self.down_interval_s or self.interval_s) + (self.rise - 1) * fast + self.rise * self.timeout_s
 
 
-class Fallback(_Part, kw_only=True):
+class Fallback(_Part, frozen=True, kw_only=True):
     """Where clients go when no real server is UP: a server, outside of persistence, that the appliance runs itself."""
 
     address: Address
     port: Port
 
 
-class Limits(_Part, kw_only=True):
+class Limits(_Part, frozen=True, kw_only=True):
     """The site's objectives for one VIP, in seconds.
 
     `down_s`: from a failure to DOWN. `new_s`, `sticky_s`, `established_s`: from a node's death to the first success of a
     source not seen before, of one with a persistence entry, of one with an open session. `operation_s`: one operation
-    without a fault.
+    without a fault. `halted_s`: from halting a real server until no session is left on it.
     """
 
     down_s: Seconds
@@ -93,10 +93,11 @@ class Limits(_Part, kw_only=True):
     sticky_s: Seconds
     established_s: Seconds
     operation_s: Seconds
+    halted_s: Seconds = 5
     busiest_source_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
 
 
-class Vip(_Part, kw_only=True):
+class Vip(_Part, frozen=True, kw_only=True):
     """A virtual service: its label, what it speaks, where it listens, and the real servers behind it.
 
     `hostname` is the name that users reach it by, if there is one. `transparent`: whether real servers see the client's
@@ -120,7 +121,7 @@ class Vip(_Part, kw_only=True):
     real_server: tuple[RealServer, ...]
 
 
-class Balancer(_Part, kw_only=True):
+class Balancer(_Part, frozen=True, kw_only=True):
     """What is common to all VIPs. `address` is where connections to real servers come from.
 
     `retries` and `connect_timeout_s` decide how long a sticky client waits at a dead server before it is sent elsewhere.
@@ -135,7 +136,7 @@ class Balancer(_Part, kw_only=True):
     shutdown_sessions_on_down: bool = True
 
 
-class Dicom(_Part, kw_only=True):
+class Dicom(_Part, frozen=True, kw_only=True):
     """The DICOM and worklist services: the called AE title, what happens to others, the calling AE titles of modalities."""
 
     ae_title: Name = "MACH7"
@@ -143,7 +144,7 @@ class Dicom(_Part, kw_only=True):
     calling_ae_titles: tuple[Name, ...] = ("PREFLIGHT",)
 
 
-class Hl7(_Part, kw_only=True):
+class Hl7(_Part, frozen=True, kw_only=True):
     """The HL7 service: MSH-5 and MSH-6, and whether patient merges (A40) may be sent to this site."""
 
     receiving_application: str = "MACH7"
@@ -152,7 +153,7 @@ class Hl7(_Part, kw_only=True):
     stray_bytes_closed_within_s: Seconds = 5
 
 
-class Web(_Part, kw_only=True):
+class Web(_Part, frozen=True, kw_only=True):
     """The web page: the account that Preflight logs in with, and the file of the CA that its clients trust.
 
     The password is read from the environment variable that is named here; it never stands in a site file.
@@ -163,7 +164,7 @@ class Web(_Part, kw_only=True):
     ca_file: str | None = None
 
 
-class JourneyLimits(_Part, kw_only=True):
+class JourneyLimits(_Part, frozen=True, kw_only=True):
     """How long each step of a patient's journey may take until the next system shows it, in seconds."""
 
     worklist_s: Seconds = 10
@@ -171,14 +172,14 @@ class JourneyLimits(_Part, kw_only=True):
     result_s: Seconds = 10
 
 
-class Engines(_Part, kw_only=True):
+class Engines(_Part, frozen=True, kw_only=True):
     """Which implementation plays each simulated DICOM service."""
 
     storage: Literal["pynetdicom"] = "pynetdicom"
     worklist: Literal["pynetdicom"] = "pynetdicom"
 
 
-class Clients(_Part, kw_only=True):
+class Clients(_Part, frozen=True, kw_only=True):
     """Where simulated clients draw their source addresses from (CIDR), and how long they wait in each phase, in seconds."""
 
     network: str
@@ -188,9 +189,10 @@ class Clients(_Part, kw_only=True):
     response_timeout_s: Seconds = 30
 
 
-class Waiver(_Part, kw_only=True):
-    """A failure that a named person accepted: which check (`PERSIST-1/HL7`, or `PERSIST-1` for all VIPs), by whom, why,
-    and the last day on which it holds.
+class Waiver(_Part, frozen=True, kw_only=True):
+    """A failure that a named person accepted, until the end of a day (UTC).
+
+    `check` is `PERSIST-1/HL7`, or `PERSIST-1` for all VIPs; `by` is who accepted it, `why` for which reason.
     """
 
     check: str
@@ -199,7 +201,7 @@ class Waiver(_Part, kw_only=True):
     until: date
 
 
-class Site(_Part, kw_only=True):
+class Site(_Part, frozen=True, kw_only=True):
     """One load-balanced site.
 
     `required` lists the checks that decide; empty means all that the profile and the lab can do.

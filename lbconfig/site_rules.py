@@ -1,0 +1,151 @@
+"""What must hold between the values of a site, beyond the type of each.
+
+Every rule is a pure function from the site to the places that break it. Keys are written as the file's reader would look
+for them: `vip[2].real_server[0].node`, counted from 0.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date
+from typing import NamedTuple, get_args
+
+from .site import ServiceKind, Site, Vip
+
+FALLBACK_LABEL = "backup"  # the appliance's own name for the fallback server
+_CHECK = re.compile(r"(?P<check>[A-Z]+-[0-9]+)(?:/(?P<vip>[A-Za-z0-9._-]+))?")
+
+
+class Problem(NamedTuple):
+    """One value that cannot stand: where, what was expected there, what was found."""
+
+    key: str
+    expected: str
+    found: str
+
+
+def problems(site: Site, today: date) -> Iterator[Problem]:
+    """Yield every broken rule, the most basic first.
+
+    Parameters
+    ----------
+    site : Site
+        A site whose values each have the right type.
+    today : date
+        The day on which waivers must still hold.
+    """
+    for rule in _RULES:
+        yield from rule(site)
+    yield from _waivers(site, today)
+
+
+def _addresses(site: Site) -> Iterator[Problem]:
+    places = [("balancer.address", site.balancer.address)]
+    places += [(f"node[{i}].address", node.address) for i, node in enumerate(site.node)]
+    for i, vip in enumerate(site.vip):
+        places.append((f"vip[{i}].address", vip.address))
+        if vip.fallback:
+            places.append((f"vip[{i}].fallback.address", vip.fallback.address))
+    for key, text in places:
+        try:
+            address = ipaddress.IPv4Address(text)
+        except ValueError:
+            yield Problem(key, "an IPv4 address", f'"{text}"')
+            continue
+        if address.is_unspecified or address.is_multicast:
+            yield Problem(key, "the IPv4 address of one host", f'"{text}"')
+
+
+def _client_network(site: Site) -> Iterator[Problem]:
+    try:
+        ipaddress.IPv4Network(site.clients.network)
+    except ValueError as error:
+        yield Problem("clients.network", "an IPv4 network such as 10.0.8.0/24", f'"{site.clients.network}" ({error})')
+
+
+def _one_vip_of_each_service(site: Site) -> Iterator[Problem]:
+    for service in get_args(ServiceKind):
+        names = [vip.name for vip in site.vip if vip.service == service]
+        if len(names) != 1:
+            found = f"{len(names)}: {', '.join(names)}" if names else "a missing VIP: none speaks it"
+            yield Problem("vip", f'exactly one VIP with service = "{service}"', found)
+
+
+def _unique_names(site: Site) -> Iterator[Problem]:
+    yield from _unique("node[{}].name", "a name that no other node has", [node.name for node in site.node])
+    yield from _unique("node[{}].address", "an address that no other node has", [node.address for node in site.node])
+    yield from _unique("vip[{}].name", "a name that no other VIP has", [vip.name for vip in site.vip])
+
+
+def _unique_vip_endpoints(site: Site) -> Iterator[Problem]:
+    endpoints = [f"{vip.address}:{vip.port}" for vip in site.vip]
+    yield from _unique("vip[{}]", "an address and port that no other VIP listens on", endpoints)
+    for i, vip in enumerate(site.vip):
+        if vip.fallback and f"{vip.fallback.address}:{vip.fallback.port}" in endpoints:
+            found = f"{vip.fallback.address}:{vip.fallback.port}"
+            yield Problem(f"vip[{i}].fallback", "an address and port that no VIP listens on", found)
+
+
+def _real_servers(site: Site) -> Iterator[Problem]:
+    addresses = {node.name: node.address for node in site.node}
+    endpoints = {(vip.address, vip.port): vip.name for vip in site.vip}
+    for i, vip in enumerate(site.vip):
+        key = f"vip[{i}].real_server"
+        if not vip.real_server:
+            yield Problem(key, "at least one real server", "none")
+        labels, ids = [server.label for server in vip.real_server], [str(server.id) for server in vip.real_server]
+        yield from _unique(key + "[{}].label", f"a label that {vip.name} has once", labels)
+        yield from _unique(key + "[{}].id", f"an id that {vip.name} has once", ids)
+        targets = [f"{addresses.get(server.node, server.node)}:{server.port}" for server in vip.real_server]
+        yield from _unique(key + "[{}]", f"an address and port that {vip.name} has once", targets)
+        for j, server in enumerate(vip.real_server):
+            if server.node not in addresses:
+                yield Problem(f"{key}[{j}].node", f"one of the nodes {', '.join(addresses)}", f'"{server.node}"')
+            elif (owner := endpoints.get((addresses[server.node], server.port))) is not None:
+                found = f"{targets[j]}, where the VIP {owner} itself listens"
+                yield Problem(f"{key}[{j}]", "a server behind the VIPs", found)
+            if server.label == FALLBACK_LABEL:
+                yield Problem(f"{key}[{j}].label", "a label other than the fallback's", f'"{server.label}"')
+
+
+def _required_checks(site: Site) -> Iterator[Problem]:
+    yield from _unique("required[{}]", "each check once", list(site.required))
+    for i, check in enumerate(site.required):
+        yield from _check_id(f"required[{i}]", check, site.vip)
+
+
+def _waivers(site: Site, today: date) -> Iterator[Problem]:
+    yield from _unique("waiver[{}].check", "one waiver for each check", [waiver.check for waiver in site.waiver])
+    for i, waiver in enumerate(site.waiver):
+        yield from _check_id(f"waiver[{i}].check", waiver.check, site.vip)
+        if waiver.until < today:
+            found = f"{waiver.until}: the waiver of {waiver.check} by {waiver.by} has expired; renew or remove it"
+            yield Problem(f"waiver[{i}].until", f"{today} or later", found)
+
+
+def _check_id(key: str, check: str, vips: tuple[Vip, ...]) -> Iterator[Problem]:
+    match = _CHECK.fullmatch(check)
+    if match is None:
+        yield Problem(key, "the id of a check, such as PERSIST-1 or PERSIST-1/DICOM", f'"{check}"')
+    elif (name := match["vip"]) is not None and all(vip.name != name for vip in vips):
+        yield Problem(key, f"a check of one of the VIPs {', '.join(vip.name for vip in vips)}", f'"{check}"')
+
+
+def _unique(key: str, expected: str, values: Iterable[str]) -> Iterator[Problem]:
+    """Yield each value that an earlier entry has already; `key` has a place for the entry's number."""
+    seen: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    for i, value in enumerate(values):
+        if seen[value]:
+            yield Problem(key.format(i), expected, f"{value}, as in {key.format(first[value])}")
+        seen[value] += 1
+        first.setdefault(value, i)
+
+
+_RULES: tuple[Callable[[Site], Iterator[Problem]], ...] = (
+    _addresses, _client_network, _unique_names, _one_vip_of_each_service, _unique_vip_endpoints, _real_servers,
+    _required_checks,
+)  # fmt: skip
