@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,7 +13,6 @@ import jinja2
 from markupsafe import Markup
 
 from .figures import timeline_svg, traffic_svg
-from .junit import family_of
 from .text import legible
 from .values import compared, scalar
 from .verdict import CheckResult, Pictures, Report, Timeline
@@ -67,7 +65,7 @@ def html_report(report: Report, pictures: Pictures) -> str:
         matrix=_matrix(report.checks, vips),
         findings=findings,
         waived=[check for check in report.checks if check.waiver is not None],
-        families=_families(report.checks),
+        catalogue=_catalogue(report.checks),
         stories=_stories(pictures.timelines),
         traffic=_traffic(pictures),
         faults=pictures.faults,
@@ -128,22 +126,23 @@ def _tally(checks: Sequence[CheckResult]) -> list[tuple[str, int, int]]:
     return [(verdict, required[verdict], others[verdict]) for verdict in WORDS]
 
 
-def _families(checks: Sequence[CheckResult]) -> list[tuple[str, list[CheckResult]]]:
-    return [(family, list(members)) for family, members in groupby(checks, key=lambda check: family_of(check.check))]
-
-
-def _matrix(checks: Sequence[CheckResult], vips: Sequence[str]) -> list[Row]:
+def _catalogue(checks: Sequence[CheckResult]) -> list[list[CheckResult]]:
+    """Gather the verdicts of each check of the catalogue, in the order in which the checks first appear."""
     by_check: dict[str, list[CheckResult]] = {}
     for check in checks:
         by_check.setdefault(check.check, []).append(check)
+    return list(by_check.values())
+
+
+def _matrix(checks: Sequence[CheckResult], vips: Sequence[str]) -> list[Row]:
     return [
         Row(
-            check=name,
+            check=results[0].check,
             title=results[0].title,
             cells=tuple(next((result for result in results if result.vip == vip), None) for vip in vips),
             whole=next((result for result in results if result.vip is None), None),
         )
-        for name, results in by_check.items()
+        for results in _catalogue(checks)
     ]
 
 

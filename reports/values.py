@@ -82,6 +82,17 @@ class Compared:
     limit: Shown | None
     predicted: Shown | None
 
+    @property
+    def sides(self) -> tuple[tuple[str, Shown], ...]:
+        """What there is of it, each with its word; what was measured needs none."""
+        named = (("", self.measured), ("limit", self.limit), ("predicted", self.predicted))
+        return tuple((word, side) for word, side in named if side is not None)
+
+    @property
+    def runs_in(self) -> bool:
+        """Whether it can stand within a line of text."""
+        return all(isinstance(side, Text) or (isinstance(side, Listing) and not side.folded) for _, side in self.sides)
+
 
 def compared(check: CheckResult) -> list[Compared]:
     """Return the quantities of a check in the order measured, limit, predicted; those of one name share a row."""

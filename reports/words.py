@@ -45,16 +45,22 @@ def kind_sentence(report: Report) -> str:
 
 
 def verdict_sentence(report: Report) -> str:
-    """Return, in plain words, why the verdict of the run is what it is."""
+    """Return, in plain words, why the verdict of the run is what it is, and what else failed without deciding it."""
     required = [check for check in report.checks if check.required]
     count = Counter(check.verdict for check in required)
     if report.verdict == "fail":
-        return f"{_checks(count['fail'])} of {len(required)} required failed."
-    if report.verdict == "incomplete":
-        return f"This run proves too little to pass: {_gaps(report, required, count)}."
-    if report.verdict == "pass_with_waivers":
-        return f"All {len(required)} required checks held, except {count['waived']} that a named person accepted."
-    return f"All {len(required)} required checks held."
+        sentence = f"{count['fail']} of {_checks(len(required), 'required check')} failed."
+    elif report.verdict == "incomplete":
+        sentence = f"This run proves too little to pass: {_gaps(report, required, count)}."
+    elif report.verdict == "pass_with_waivers":
+        held, waived = count["pass"], count["waived"]
+        sentence = (
+            f"{held} of {_checks(len(required), 'required check')} held; a named person accepted the failure of {waived}."
+        )
+    else:
+        sentence = f"All {_checks(len(required), 'required check')} held."
+    others = sum(check.verdict == "fail" for check in report.checks if not check.required)
+    return f"{sentence} {_checks(others, 'other check')} failed, which the site does not require." if others else sentence
 
 
 def _gaps(report: Report, required: list[CheckResult], count: Counter[CheckVerdict]) -> str:
@@ -63,9 +69,13 @@ def _gaps(report: Report, required: list[CheckResult], count: Counter[CheckVerdi
         gaps.append("it was partial (--only)")
     if not required:
         gaps.append("no required check was run")
-    gaps += [f"{_checks(count[verdict])} {WORDS[verdict]}" for verdict in ("unknown", "skipped") if count[verdict]]
+    gaps += [
+        f"{_checks(count[verdict], 'required check')} {WORDS[verdict]}"
+        for verdict in ("unknown", "skipped")
+        if count[verdict]
+    ]
     return ", ".join(gaps) or "a required check is missing"
 
 
-def _checks(number: int) -> str:
-    return f"{number} check{'' if number == 1 else 's'}"
+def _checks(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
