@@ -7,36 +7,20 @@ and can hang up in between. That is all that traffic under faults needs to know 
 from __future__ import annotations
 
 import datetime
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Protocol
 
-import msgspec
-
+from scenarios.kit import Kit, WebAccess
 from scenarios.run import Run
 from simulators.client import Attempt, Target, Timeouts
 from simulators.dicom.instances import EncodedInstance
 from simulators.dicom.modality import Modality
 from simulators.dicom.worklist_client import WorklistClient, WorklistQuery
 from simulators.hl7.engine import InterfaceEngine
-from simulators.hl7.samples import OrderDetails, template
+from simulators.hl7.samples import OrderDetails, SamplePatient, Template
 from simulators.operations import Identity, Kind, Operation, Outcome, Service
-from simulators.web.viewer import Viewer
 
 LOSS_STATION = "PFLOSS"  # the station of all orders that LOSS-1 looks for on the worklists
-
-
-class WebAccess(msgspec.Struct, frozen=True):
-    """What a person needs at the web page: an account, the CA to trust, the name to expect, a study to write notes on."""
-
-    user: str
-    password: str
-    ca_file: Path
-    server_name: str
-    study_uid: str
-
-    def viewer(self, target: Target, source: str, timeouts: Timeouts) -> Viewer:
-        """Make a viewer at a source address."""
-        return Viewer(target, source, server_name=self.server_name, ca_file=self.ca_file, timeouts=timeouts)
 
 
 class Talker(Protocol):
@@ -86,13 +70,16 @@ class StorageTalker:
 class MessageTalker:
     """An interface engine line: the messages of two patients in turn, now and then an order."""
 
-    def __init__(self, run: Run, target: Target, source: str, timeouts: Timeouts) -> None:
+    def __init__(
+        self, run: Run, target: Target, source: str, timeouts: Timeouts, templates: Mapping[str, Template]
+    ) -> None:  # fmt: skip
         self.source = source
         self._run = run
-        self._patients = [run.identities.next(Kind.PATIENT) for _ in range(2)]
+        self._templates = templates
+        self._patients = [SamplePatient(run.identities.next(Kind.PATIENT)) for _ in range(2)]
         self._engine = InterfaceEngine(target, source, timeouts=timeouts)
         self._said = 0
-        self._prepared: tuple[Identity, Identity, bytes] | None = None
+        self._prepared: tuple[Identity, SamplePatient, bytes] | None = None
 
     def new_identity(self) -> Identity:
         """Take the identity of the next message, and make the message: every attempt sends the same bytes."""
@@ -107,18 +94,18 @@ class MessageTalker:
         if self._prepared is None or self._prepared[0] != attempt.identity:
             raise ValueError("a message is said with the identity that new_identity gave last")
         _, patient, message = self._prepared
-        return self._run.record(self._engine.send(message, attempt._replace(patient=patient.key)))
+        return self._run.record(self._engine.send(message, attempt._replace(patient=patient.identity.key)))
 
     def hang_up(self) -> None:
         """Close the connection."""
         self._engine.close()
 
-    def _message(self, identity: Identity, patient: Identity) -> bytes:
+    def _message(self, identity: Identity, patient: SamplePatient) -> bytes:
         if self._said % 5:
-            return template("ADT^A08").message(identity, patient)
+            return self._templates["ADT^A08"].message(identity, patient)
         order = order_details(self._run, station_ae=LOSS_STATION)
         self._run.orders[identity.key] = order.accession
-        return template("ORM^O01").message(identity, patient, order)
+        return self._templates["ORM^O01"].message(identity, patient, order)
 
 
 class WorklistTalker:
@@ -193,12 +180,12 @@ def order_details(run: Run, *, station_ae: str, modality: str = "CT") -> OrderDe
     )
 
 
-def talker(run: Run, target: Target, source: str, timeouts: Timeouts, web: WebAccess, image: EncodedInstance) -> Talker:
+def talker(run: Run, kit: Kit, target: Target, source: str, timeouts: Timeouts) -> Talker:
     """Make the talker of a target's service."""
     if target.service is Service.DICOM:
-        return StorageTalker(run, target, source, timeouts, image)
+        return StorageTalker(run, target, source, timeouts, kit.small_image)
     if target.service is Service.HL7:
-        return MessageTalker(run, target, source, timeouts)
+        return MessageTalker(run, target, source, timeouts, kit.templates)
     if target.service is Service.DMWL:
         return WorklistTalker(run, target, source, timeouts)
-    return ViewerTalker(run, target, source, timeouts, web)
+    return ViewerTalker(run, target, source, timeouts, kit.web)

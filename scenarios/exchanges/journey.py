@@ -1,0 +1,135 @@
+"""JOURNEY-1: one patient from the order to the page that a person reads, each step awaited where it must show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from lbconfig.site import ServiceKind
+from scenarios.checkers.journey import Step
+from scenarios.exchanges.dmwl import found_items
+from scenarios.exchanges.places import Desk, Place
+from scenarios.talkers import order_details
+from simulators.dicom.modality import Modality
+from simulators.dicom.worklist_client import WorklistQuery
+from simulators.hl7.engine import InterfaceEngine
+from simulators.hl7.samples import OrderDetails, SamplePatient
+from simulators.operations import Identity, Kind, Outcome
+from simulators.web.page_reader import StudyPage
+
+IMAGES = 3
+STATION = "PFJOURNEY"
+_ASK_EVERY_S = 0.1
+
+
+class Journey:
+    """One patient's way through the site.
+
+    Parameters
+    ----------
+    desk : Desk
+        The run, the samples, the time-outs.
+    places : mapping of service to its places
+        Every real server, then the VIP (`places.places`).
+    """
+
+    def __init__(self, desk: Desk, places: dict[ServiceKind, list[Place]]) -> None:
+        self._desk = desk
+        self._places = places
+        self._patient = SamplePatient(desk.run.identities.next(Kind.PATIENT), "PREFLIGHT^JOURNEY")
+        self._study = desk.run.identities.next(Kind.STUDY)
+        self._order: OrderDetails = _with_study(order_details(desk.run, station_ae=STATION), self._study)
+        self._text = f"Journey {self._order.accession}: no finding."
+
+    @property
+    def expected_steps(self) -> int:
+        """How many steps a whole journey has."""
+        return 4 + len(self._places["dmwl"]) + len(self._places["https"])
+
+    def steps(self) -> list[Step]:
+        """Go the way; it ends at the first step that is not seen in time."""
+        limits = self._desk.run.site.journey
+        steps = [self._timed("order accepted", limits.worklist_s, lambda: self._said("ORM^O01"))]
+        for place in self._places["dmwl"]:
+            steps.append(self._timed(f"worklist item at {place.name}", limits.worklist_s, self._item_at(place)))
+        steps.append(self._timed("images stored", limits.image_s, self._images_stored))
+        steps.append(self._timed("result accepted", limits.result_s, lambda: self._said("ORU^R01")))
+        for place in self._places["https"]:
+            steps.append(self._timed(f"images and result on the page at {place.name}", limits.result_s, self._page_at(place)))
+        steps.append(self._timed("study found by QIDO-RS", limits.image_s, self._found_by_qido))
+        failed = next((n for n, step in enumerate(steps) if step.took_s is None), len(steps) - 1)
+        return steps[: failed + 1]
+
+    def _timed(self, what: str, limit_s: float, seen: Callable[[], bool]) -> Step:
+        begun = time.monotonic()
+        while not seen():
+            if time.monotonic() - begun > limit_s:
+                return Step(what, None, limit_s)
+            time.sleep(_ASK_EVERY_S)
+        return Step(what, round(time.monotonic() - begun, 3), limit_s)
+
+    def _said(self, message_type: str) -> bool:
+        place = self._places["hl7"][-1]
+        engine = InterfaceEngine(place.target, place.source, timeouts=self._desk.timeouts)
+        attempt = self._desk.attempt(Kind.MESSAGE)
+        message = self._desk.kit.templates[message_type].message(attempt.identity, self._patient, self._order, text=self._text)
+        operation = self._desk.record(engine.send(message, attempt._replace(patient=self._patient.identity.key)))
+        engine.close()
+        return operation.outcome == Outcome.ACKNOWLEDGED
+
+    def _item_at(self, place: Place) -> Callable[[], bool]:
+        def seen() -> bool:
+            items, _ = found_items(self._desk, place, WorklistQuery(accession=self._order.accession))
+            return [item.study_uid for item in items] == [self._study.uid]
+
+        return seen
+
+    def _images_stored(self) -> bool:
+        desk, place = self._desk, self._places["dicom"][-1]
+        dicom = desk.run.site.dicom
+        image = desk.kit.small_image
+        modality = Modality(
+            place.target, place.source, calling_ae=dicom.calling_ae_titles[0], called_ae=dicom.ae_title, images=[image],
+            timeouts=desk.timeouts,
+        )  # fmt: skip
+        series = desk.run.identities.next(Kind.SERIES)
+        outcomes = []
+        for _ in range(IMAGES):
+            attempt = desk.attempt(Kind.INSTANCE)
+            instance = image.named(attempt.identity, self._study, series, self._patient.identity, self._order.accession)
+            outcomes.append(desk.record(modality.store(instance, attempt)).outcome)
+        modality.release()
+        return all(outcome == Outcome.ACKNOWLEDGED for outcome in outcomes)
+
+    def _page_at(self, place: Place) -> Callable[[], bool]:
+        desk = self._desk
+        viewer = desk.kit.web.viewer(place.target, place.source, desk.timeouts)
+
+        def seen() -> bool:
+            if not viewer.has_session:
+                desk.record(viewer.login(desk.kit.web.user, desk.kit.web.password, desk.attempt(Kind.ECHO)))
+            operation, page = viewer.study(self._study.uid, desk.attempt(Kind.QUERY))
+            desk.record(operation)
+            viewer.disconnect()
+            return self._is_complete(page)
+
+        return seen
+
+    def _is_complete(self, page: StudyPage) -> bool:
+        return page.images >= IMAGES and page.accession == self._order.accession and any(self._text in text for text in page.results)
+
+    def _found_by_qido(self) -> bool:
+        desk, place = self._desk, self._places["https"][-1]
+        viewer = desk.kit.web.viewer(place.target, place.source, desk.timeouts)
+        desk.record(viewer.login(desk.kit.web.user, desk.kit.web.password, desk.attempt(Kind.ECHO)))
+        operation, found = viewer.qido({"AccessionNumber": self._order.accession}, desk.attempt(Kind.QUERY))
+        desk.record(operation)
+        viewer.close()
+        return len(found) == 1
+
+
+def _with_study(order: OrderDetails, study: Identity) -> OrderDetails:
+    return OrderDetails(
+        accession=order.accession, study_uid=study.uid, modality=order.modality, station_ae=order.station_ae,
+        start_date=order.start_date, start_time=order.start_time,
+    )  # fmt: skip

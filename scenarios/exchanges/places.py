@@ -1,0 +1,45 @@
+"""Where an exchange is tried: straight at every real server first (the baseline), then through the VIP."""
+
+from __future__ import annotations
+
+import msgspec
+
+from lbconfig.site import Vip
+from scenarios.checkers.cases import THROUGH_VIP
+from scenarios.kit import Kit
+from scenarios.run import Run
+from simulators.client import Attempt, Target, Timeouts
+from simulators.operations import Kind, Operation
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One target by name (a real server's label, or the VIP), with a source address of its own."""
+
+    name: str
+    target: Target
+    source: str
+
+
+class Desk(msgspec.Struct, frozen=True):
+    """What an exchange needs: the run, the samples, the time-outs, and the number of the workload that it belongs to."""
+
+    run: Run
+    kit: Kit
+    timeouts: Timeouts
+    workload: int
+
+    def attempt(self, kind: Kind) -> Attempt:
+        """Take a new identity, and make its first attempt."""
+        return Attempt(self.run.identities.next(kind), workload=self.workload)
+
+    def record(self, operation: Operation) -> Operation:
+        """Write an operation into the history."""
+        return self.run.record(operation)
+
+
+def places(run: Run, vip: Vip) -> list[Place]:
+    """Return every real server of a VIP, then the VIP itself."""
+    targets = [(server.label, run.straight(vip, server)) for server in vip.real_server]
+    targets.append((THROUGH_VIP, run.through(vip)))
+    sources = run.lab.source_addresses(len(targets))
+    return [Place(name, target, source) for (name, target), source in zip(targets, sources, strict=True)]
