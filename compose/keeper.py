@@ -196,11 +196,14 @@ class Keeper:
     def _clean_up(self) -> None:
         for names, undo in self._faults.values():
             self._signal(names, undo)
-        for pid in descendants(os.getpid()):
-            _kill(pid, signal.SIGKILL if _is_stopped(pid) else signal.SIGTERM)
+        asked: set[int] = set()
         deadline = time.monotonic() + _GRACE_S
-        while self._wait_for_a_child(deadline):
-            pass
+        while True:
+            for pid in set(descendants(os.getpid())) - asked:  # each time anew: one may have been about to fork
+                _kill(pid, signal.SIGKILL if _is_stopped(pid) else signal.SIGTERM)
+                asked.add(pid)
+            if not self._wait_for_a_child(deadline):
+                break
         while left := descendants(os.getpid()):  # a killed parent hands its children to us: look until there is none
             for pid in left:
                 _kill(pid, signal.SIGKILL)

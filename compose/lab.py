@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import msgspec
-from lbconfig.runtime_api import RuntimeApi
 
 from lbconfig.site import ServiceKind, Site
 from simulators.misbehaviour import Misbehaviour
+
+if TYPE_CHECKING:
+    from lbconfig.runtime_api import RuntimeApi
 
 
 class LabError(Exception):

@@ -16,9 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
-from lbconfig.site_file import SiteError, load_site
-
 from lbconfig.site import ServiceKind, Site
+from lbconfig.site_file import SiteError, load_site
 from simulators.client import Target
 from simulators.misbehaviour import Misbehaviour
 from simulators.node import SimulatedNode
@@ -240,7 +239,8 @@ def check_loopback(site: Site) -> None:
         For the first that does not.
     """
     for what, address in _addresses(site):
-        if not ipaddress.ip_network(address).subnet_of(_LOOPBACK) if ":" not in address else True:
+        network = ipaddress.ip_network(address)
+        if not isinstance(network, ipaddress.IPv4Network) or not network.subnet_of(_LOOPBACK):
             raise LabError(
                 f"{what}: expected an address in {_LOOPBACK} for a native lab, found {address}. Use a site file for loopback "
                 "addresses, such as lbconfig/sites/loopback.toml"
@@ -261,9 +261,12 @@ def _addresses(site: Site) -> Iterable[tuple[str, str]]:
 def _check_defects(site: Site, defects: Defects) -> None:
     endpoints = endpoints_of(site)
     nodes = {node.name for node in site.node}
-    for defect in (*defects.misbehaviour, *defects.relays):
-        if (defect.node, defect.service) not in endpoints:
-            raise LabError(f"{defect}: expected a service of the site, found none such")
+    named = [(lie.node, lie.service) for lie in defects.misbehaviour] + [
+        (relay.node, relay.service) for relay in defects.relays
+    ]
+    for node, service in named:
+        if (node, service) not in endpoints:
+            raise LabError(f"defect of {node}/{service}: expected a service of the site, found none such")
     for node in defects.expired_certificates:
         if node not in nodes:
             raise LabError(f"expired certificate: expected one of {', '.join(sorted(nodes))}, found {node}")

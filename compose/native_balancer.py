@@ -126,9 +126,7 @@ class NativeBalancer:
             pid = keeper.status().alive.get(_PROCESS)
             if pid is None:
                 found = keeper.exit_of(_PROCESS) or "it gone"
-                raise LabError(
-                    f"haproxy: expected it to run, found that {found}. The end of {self._log_file}:\n{self._log()}"
-                )
+                raise LabError(f"haproxy: expected it to run, found that {found}\n{self._log()}")
             if time.monotonic() > deadline:
                 raise LabError(
                     f"haproxy (pid {pid}): expected every server checked in {limit_s:g} s, found {missing}\n{self._log()}"
@@ -158,7 +156,7 @@ class NativeBalancer:
         return "; ".join(f"{server.vip}/{server.label} {server.status}" for server in servers if _awaits_check(server))
 
     def _log(self) -> str:
-        return last_lines(self._log_file)
+        return f"The end of {self._log_file}:\n{last_lines(self._log_file)}"
 
 
 def _awaits_check(server: ServerState) -> bool:

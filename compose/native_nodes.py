@@ -214,15 +214,9 @@ class NativeNodes:
 
     def _silence_of(self, endpoint: Endpoint) -> str:
         """Ask once; return why there was no answer, empty when there was one."""
-        dicom = self._site.dicom
+        dicom, source = self._site.dicom, self._site.balancer.address
         try:
-            answers(
-                endpoint.target,
-                self._site.balancer.address,
-                dicom.ae_title,
-                dicom.calling_ae_titles[0],
-                self._timeouts.probe_s,
-            )
+            answers(endpoint.target, source, dicom.ae_title, dicom.calling_ae_titles[0], self._timeouts.probe_s)
         except NotReady as error:
             return str(error)
         return ""

@@ -54,7 +54,7 @@ def answers(target: Target, source: str, ae_title: str, calling_ae: str, timeout
             case Service.HTTPS:
                 _health(target, source, timeouts)
     except (Failed, ProtocolError, OSError, http.client.HTTPException) as error:
-        raise NotReady(f"{target.service.name} at {target.address}:{target.port}: {error!r}") from error
+        raise NotReady(f"{_name(target)}: expected an answer, found {error!r}") from error
 
 
 def refuses(address: str, port: int, source: str, timeout_s: float) -> bool:
@@ -73,14 +73,10 @@ def _echo(target: Target, source: str, ae_title: str, calling_ae: str, timeouts:
     with Association(target, source, calling_ae=calling_ae, called_ae=ae_title, contexts=contexts, timeouts=timeouts) as peer:
         context = peer.context_for(VERIFICATION, _IMPLICIT_VR_LITTLE_ENDIAN)
         if context is None:
-            raise NotReady(
-                f"{target.service.name} at {target.address}:{target.port}: expected a context for C-ECHO, found none"
-            )
+            raise NotReady(f"{_name(target)}: expected a context for C-ECHO, found none")
         answer, _ = peer.request(context, c_echo_rq(1))
     if answer.status != SUCCESS:
-        raise NotReady(
-            f"{target.service.name} at {target.address}:{target.port}: expected 0x0000, found {answer.status:#06x}"
-        )
+        raise NotReady(f"{_name(target)}: expected status 0x0000, found {answer.status:#06x}")
 
 
 def _mllp(target: Target, source: str, timeouts: Timeouts) -> None:
@@ -97,7 +93,7 @@ def _mllp(target: Target, source: str, timeouts: Timeouts) -> None:
     finally:
         connection.close()
     if b"\rMSA|AR|" not in answer:
-        raise NotReady(f"HL7 at {target.address}:{target.port}: expected AR to a frame without MSH, found {answer!r}")
+        raise NotReady(f"{_name(target)}: expected AR to a frame without MSH, found {answer!r}")
 
 
 def _health(target: Target, source: str, timeouts: Timeouts) -> None:
@@ -115,4 +111,8 @@ def _health(target: Target, source: str, timeouts: Timeouts) -> None:
     finally:
         connection.close()
     if status != http.HTTPStatus.OK:
-        raise NotReady(f"HTTPS at {target.address}:{target.port}: expected 200 from GET /health, found {status}")
+        raise NotReady(f"{_name(target)}: expected 200 from GET /health, found {status}")
+
+
+def _name(target: Target) -> str:
+    return f"{target.service.name} at {target.address}:{target.port}"
