@@ -108,11 +108,19 @@ class Viewer:
 
     def login(self, user: str, password: str, attempt: Attempt) -> Operation:
         """Log in. Acknowledged when the node began a session (303 away from the login page); a wrong password is 401."""
-        form = urlencode({"user": user, "password": password}).encode()
-        operation, answer = self._exchange(_Request("POST", "/login", form, FORM), attempt, expected=(303,))
-        if operation.outcome == Outcome.ACKNOWLEDGED and answer is not None:
-            self.has_session = True
+        operation, _ = self.post_login(user, password, attempt)
         return operation
+
+    def post_login(self, user: str, password: str, attempt: Attempt) -> tuple[Operation, Answer | None]:
+        """Log in as `login` does, and return the whole answer with its cookie; None when there was none."""
+        operation, answer = self.post_form("/login", {"user": user, "password": password}, attempt)
+        if operation.outcome == Outcome.ACKNOWLEDGED:
+            self.has_session = True
+        return operation, answer
+
+    def post_form(self, path: str, fields: dict[str, str], attempt: Attempt) -> tuple[Operation, Answer | None]:
+        """Send a form as a page does; acknowledged by a redirect (303) to anywhere but the login page."""
+        return self._exchange(_Request("POST", path, urlencode(fields).encode(), FORM), attempt, expected=(303,))
 
     def logout(self, attempt: Attempt) -> Operation:
         """End the session."""
@@ -122,8 +130,12 @@ class Viewer:
 
     def page(self, path: str, attempt: Attempt) -> tuple[Operation, str]:
         """Get a page and return its HTML; "" when there was no answer. A redirect to the login page is a lost session."""
-        operation, answer = self._exchange(_Request("GET", path), attempt)
+        operation, answer = self.get(path, attempt)
         return operation, answer.text if answer else ""
+
+    def get(self, path: str, attempt: Attempt) -> tuple[Operation, Answer | None]:
+        """Get a path as `page` does, and return the whole answer with its headers; None when there was none."""
+        return self._exchange(_Request("GET", path), attempt)
 
     def studies(
         self, attempt: Attempt, *, patient_id: str | None = None, limit: int | None = None
@@ -314,6 +326,7 @@ def _body(response: http.client.HTTPResponse, connection: Connection, deadline: 
         if not chunk:
             break
         body += chunk
+    response.close()  # `read1` leaves that open; until then no further request is possible
     if response.length:  # what Content-Length promised and did not come
         raise http.client.IncompleteRead(bytes(body), response.length)
     return bytes(body)
