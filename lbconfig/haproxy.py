@@ -47,7 +47,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     peer_port : int
         Where it teaches its tables, on the balancer's address; the appliance uses TCP 7778.
     server_state_file : str or None
-        A file of states (`RuntimeApi.server_states`) that a starting process takes up; None: drain and halt end with a reload.
+        A file of states (`RuntimeApi.server_states`) that a starting process takes up. Without one, drain and halt end with
+        a reload.
     """
 
     runtime_socket: str
@@ -95,7 +96,8 @@ def maxconn_for(fd_limit: int, site: Site) -> int:
     ConfigurationError
         When fewer than 16 connections would be left.
     """
-    reserve = _FDS_OF_THE_PROCESS + _FDS_PER_VIP * len(site.vip) + _FDS_PER_SERVER * sum(len(vip.real_server) for vip in site.vip)
+    servers = sum(len(vip.real_server) for vip in site.vip)
+    reserve = _FDS_OF_THE_PROCESS + _FDS_PER_VIP * len(site.vip) + _FDS_PER_SERVER * servers
     possible = (fd_limit - reserve) // _FDS_PER_CONNECTION
     fewest = min(_FEWEST_CONNECTIONS, site.balancer.maxconn)
     if possible < fewest:
@@ -155,8 +157,8 @@ def _listen(site: Site, vip: Vip, number: int, maxconn: int) -> Iterator[str]:
 
 
 def _server(site: Site, vip: Vip, server: RealServer) -> str:
-    node = site.node_named(server.node)
-    line = f"server {server.label} {node.address}:{server.port} id {server.id} weight {server.weight} {_check(vip.health_check)}"
+    address = site.node_named(server.node).address
+    line = f"server {server.label} {address}:{server.port} id {server.id} weight {server.weight} {_check(vip.health_check)}"
     return line + (" on-marked-down shutdown-sessions" if site.balancer.shutdown_sessions_on_down else "")
 
 
