@@ -18,6 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from simulators.service import ServiceSettings, settings_of_command_line
 
@@ -26,7 +27,8 @@ from .protocol import NODE_HEADER
 from .web_node import Observed, WebNode
 
 _KEEP_ALIVE_S = 300  # a viewer looks at one study for minutes
-_GRACE_S = 1  # what is under way at SIGTERM; an idle viewer that reads no close_notify must not hold the process
+_GRACE_S = 1  # for the requests under way at SIGTERM
+_CLOSE_NOTIFY_S = 0.1  # for an idle viewer's answer to the end of TLS, which most never send
 _BACKLOG_OFFSET = 28  # of tcpi_sacked in struct tcp_info: for a listening socket the kernel keeps its backlog there
 
 
@@ -45,7 +47,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(2)
     listener = socket.socket(fileno=settings.listen_fd)
     config = uvicorn.Config(
-        application(settings), http="httptools", loop="uvloop", ws="none", lifespan="off", backlog=_backlog(listener),
+        application(settings), http=_Protocol, loop="uvloop", ws="none", lifespan="off", backlog=_backlog(listener),
         proxy_headers=False,  # the peer is whoever the node's socket says it is
         server_header=False, headers=[(NODE_HEADER, settings.node)], access_log=False, log_level="warning", use_colors=False,
         timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S,
@@ -62,6 +64,16 @@ def application(settings: ServiceSettings) -> ASGIApp:
     handlers = {HTTPException: refused, 500: refused}
     pages = Starlette(routes=[*browsing.routes(web_node), *dicomweb.routes(web_node)], exception_handlers=handlers)
     return Observed(pages, web_node)
+
+
+class _Protocol(HttpToolsProtocol):
+    """One HTTP connection; idle at SIGTERM, it does not hold the process until the viewer has said goodbye too."""
+
+    def shutdown(self) -> None:
+        """Close when idle, else after the response under way."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self.loop.call_later(_CLOSE_NOTIFY_S, self.transport.abort)
 
 
 def _tls(_config: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
