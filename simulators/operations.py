@@ -9,6 +9,7 @@ twenty million of them can be read as one array.
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
 import itertools
 import os
@@ -340,6 +341,7 @@ def read_records(path: Path, magic: bytes, fields: tuple[tuple[str, str], ...]) 
     yield from layout.iter_unpack(content[HEADER_BYTES:end])
 
 
+@functools.lru_cache(maxsize=65536)  # a client has two addresses and packs both for every operation
 def packed_address(address: str) -> bytes:
     """Return an IPv4 or IPv6 address as 16 bytes (IPv4 mapped as in RFC 4291, 2.5.5.2)."""
     parsed = ipaddress.ip_address(address)

@@ -10,7 +10,7 @@ import itertools
 import select
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Self
 
 from ..client import Connection, Failed, Target, Timeouts
@@ -22,6 +22,7 @@ from .upper_layer import Aborted, AbortSource, Buffer, Event, Message, Released,
 
 SENDMSG_BUFFERS = 1024  # IOV_MAX of Linux: sendmsg(2) takes no more at a time
 RECEIVE_BYTES = 65536
+_FIRST_BATCH = 16  # small, and each next one larger: the peer reads the first while we frame the rest
 _ENDED = "the connection was closed"
 
 
@@ -103,7 +104,7 @@ class Association:
             self._answer_release()
         return self._layer.state is State.ESTABLISHED and not any(isinstance(event, Aborted) for event in self._events)
 
-    def send(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> None:
+    def send(self, context_id: int, command: Buffer, data: Sequence[Buffer] = (), *, checked: bool = False) -> None:
         """Send one message.
 
         Parameters
@@ -114,21 +115,27 @@ class Association:
             The command set.
         data : sequence of buffers
             The data set in pieces; empty when the command announces none.
+        checked : bool
+            Whether `is_alive` has just said yes: it costs a system call.
 
         Raises
         ------
         Failed
             In phase SEND: REFUSED when not one byte left, else INDETERMINATE. The association is closed then.
         """
-        if not self.is_alive():
+        if not checked and not self.is_alive():
             raise self._failed(Outcome.REFUSED, Phase.SEND, f"ended before the message was sent{self._last_words()}")
         sent_bytes = 0
-        buffers = self._layer.message(context_id, command, data)
+        buffers = iter(self._layer.message(context_id, command, data))
         try:
             self._wait_at_most(self.timeouts.send_s)
-            while batch := list(itertools.islice(buffers, SENDMSG_BUFFERS)):
-                for count in self._sent(batch):
+            most = _FIRST_BATCH
+            while batch := list(itertools.islice(buffers, most)):
+                most = min(4 * most, SENDMSG_BUFFERS)
+                while batch:
+                    count = self._socket.sendmsg(batch)
                     sent_bytes += count
+                    batch = _unsent(batch, count)
         except OSError as error:
             outcome = Outcome.INDETERMINATE if sent_bytes else Outcome.REFUSED
             reason = f"expected to send a message, found {error!r} after {sent_bytes} bytes"
@@ -195,19 +202,6 @@ class Association:
         status = event.status if isinstance(event, AssociateRejected) else 0
         raise self._failed(Outcome.REFUSED, Phase.NEGOTIATE, f"expected A-ASSOCIATE-AC, found {event}", status)
 
-    def _sent(self, batch: list[Buffer]) -> Iterable[int]:
-        """Send buffers, yielding the bytes of each sendmsg: it may take only a part of them."""
-        while batch:
-            count = self._socket.sendmsg(batch)
-            yield count
-            done = 0
-            while done < len(batch) and count >= len(batch[done]):
-                count -= len(batch[done])
-                done += 1
-            batch = batch[done:]
-            if count:
-                batch[0] = memoryview(batch[0])[count:]
-
     def _send_whole(self, content: bytes, phase: Phase) -> None:
         try:
             self._wait_at_most(self.timeouts.negotiate_s)
@@ -265,3 +259,14 @@ class Association:
         """Close, and return what to raise."""
         self.close()
         return Failed(outcome, phase, f"{self._what}: {reason}", status)
+
+
+def _unsent(batch: list[Buffer], count: int) -> list[Buffer]:
+    """Return what is left of a batch after `count` bytes of it: sendmsg may take only a part."""
+    if count == sum(map(len, batch)):
+        return []
+    done = 0
+    while count >= len(batch[done]):
+        count -= len(batch[done])
+        done += 1
+    return [memoryview(batch[done])[count:], *batch[done + 1 :]]

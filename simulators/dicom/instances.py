@@ -10,7 +10,7 @@ import enum
 import re
 import struct
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import xxhash
 from pydicom.dataelem import DataElement
@@ -69,7 +69,18 @@ def patient_name(patient: Identity) -> str:
     return f"{_PERSON}^{patient.code}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # known by itself, so that it is cheap as a key
+class Places:
+    """Where the fields stand in the head of a template and of all its copies, in bytes.
+
+    `own` are the places of its SOP Instance UID, `others` those of what a series has in common.
+    """
+
+    own: tuple[int, ...]
+    others: tuple[tuple[int, Field], ...]
+
+
+@dataclass(frozen=True, eq=False)  # known by itself: comparing 200 MB is nobody's wish
 class EncodedInstance:
     """The data set of one instance as on the wire (no file meta information).
 
@@ -81,17 +92,17 @@ class EncodedInstance:
         Everything up to the value of the pixel data; the whole data set where there is none.
     shared : tuple of memoryview
         What all copies share: the pixel data, and what follows it.
-    places : tuple of (int, Field)
-        Where in `head`, in bytes, which field stands.
+    places : Places
+        Where in `head` the fields stand.
     sop_instance : bytes
         The SOP Instance UID that it has now, 44 characters.
     """
 
     sop_class: str
     transfer_syntax: str
-    head: bytes | bytearray
+    head: bytes
     shared: tuple[memoryview, ...]
-    places: tuple[tuple[int, Field], ...]
+    places: Places
     sop_instance: bytes = Field.SOP_INSTANCE.value.encode("ascii")
 
     def named(
@@ -111,24 +122,11 @@ class EncodedInstance:
         ImageError
             When the accession number is longer.
         """
-        number = (accession or "").encode("ascii").ljust(_ACCESSION_LENGTH)
-        if len(number) != _ACCESSION_LENGTH:
-            raise ImageError(f"accession number: expected at most {_ACCESSION_LENGTH} characters, found {accession!r}")
         uid = identity.uid.encode("ascii")
-        code = patient.code.encode("ascii")
-        values = {
-            Field.SOP_INSTANCE: uid,
-            Field.STUDY: study.uid.encode("ascii"),
-            Field.SERIES: series.uid.encode("ascii"),
-            Field.PATIENT_ID: code,
-            Field.PATIENT_NAME: _PERSON.encode("ascii") + b"^" + code,
-            Field.ACCESSION: number,
-        }
-        head = bytearray(self.head)
-        for at, field in self.places:
-            value = values[field]
-            head[at : at + len(value)] = value
-        return EncodedInstance(self.sop_class, self.transfer_syntax, head, self.shared, self.places, uid)
+        head = bytearray(_head_of_study(self.head, self.places, study, series, patient, accession))
+        for at in self.places.own:
+            head[at : at + UID_LENGTH] = uid
+        return EncodedInstance(self.sop_class, self.transfer_syntax, bytes(head), self.shared, self.places, uid)
 
     @property
     def buffers(self) -> tuple[memoryview, ...]:
@@ -147,6 +145,28 @@ class EncodedInstance:
         for piece in self.shared:
             state.update(piece)
         return state.digest()
+
+
+@lru_cache(maxsize=256)  # the images of a series differ in one UID alone
+def _head_of_study(
+    template: bytes, places: Places, study: Identity, series: Identity, patient: Identity, accession: str | None
+) -> bytes:
+    """Return a head with all identities but the instance's own."""
+    number = (accession or "").encode("ascii").ljust(_ACCESSION_LENGTH)
+    if len(number) != _ACCESSION_LENGTH:
+        raise ImageError(f"accession number: expected at most {_ACCESSION_LENGTH} characters, found {accession!r}")
+    code = patient.code.encode("ascii")
+    values = {
+        Field.STUDY: study.uid.encode("ascii"),
+        Field.SERIES: series.uid.encode("ascii"),
+        Field.PATIENT_ID: code,
+        Field.PATIENT_NAME: _PERSON.encode("ascii") + b"^" + code,
+        Field.ACCESSION: number,
+    }
+    head = bytearray(template)
+    for at, field in places.others:
+        head[at : at + len(values[field])] = values[field]
+    return bytes(head)
 
 
 def encode_instance(
@@ -194,8 +214,13 @@ def encode_instance(
         shared.append(pixels)
         end = (_SEQUENCE_DELIMITER if encapsulated else b"") + _encoded(after, implicit=implicit)
         shared += [memoryview(end)] if end else []
-    places = tuple((found.start(), _FIELD_OF[found.group()]) for found in _PLACES.finditer(head))
-    return EncodedInstance(sop_class, transfer_syntax, head, tuple(shared), places)
+    return EncodedInstance(sop_class, transfer_syntax, head, tuple(shared), _places_in(head))
+
+
+def _places_in(head: bytes) -> Places:
+    found = [(match.start(), _FIELD_OF[match.group()]) for match in _PLACES.finditer(head)]
+    own = tuple(at for at, field in found if field is Field.SOP_INSTANCE)
+    return Places(own, tuple((at, field) for at, field in found if field is not Field.SOP_INSTANCE))
 
 
 def _parted(dataset: Dataset) -> tuple[Dataset, Dataset]:

@@ -125,11 +125,13 @@ class Modality:
                 raise Failed(Outcome.REFUSED, Phase.NEGOTIATE, reason)
             message_id = self._next_message_id()
             command = self._request_for(instance.sop_class).patched(message_id, instance.sop_instance)
-            response, _ = association.request(context_id, command, instance.buffers)
+            association.send(context_id, command, instance.buffers, checked=True)
+            digest = instance.digest  # computed while the peer reads
+            response, _ = association.receive()
             self._check_answer(response, CommandField.C_STORE_RSP, message_id, instance.sop_instance.decode("ascii"))
         except Failed as failed:
             return self._failed(begun, failed, instance.size_bytes, instance.digest)
-        return self._judged(begun, association, response, instance.size_bytes, instance.digest)
+        return self._judged(begun, association, response, instance.size_bytes, digest)
 
     def release(self) -> None:
         """Release the association in order, if there is one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from .dimse import CommandSet, decode_command
@@ -38,6 +38,8 @@ LARGEST_DATA_SET_BYTES = 1 << 31
 _PDU = struct.Struct(">BxI")  # type, length (PS3.8 9.3.1)
 _PDV = struct.Struct(">IBB")  # length, presentation context id, message control header (9.3.5.1, annex E.2)
 _PDU_AND_PDV = struct.Struct(">BxIIBB")
+_SHORTEST = _PDU_AND_PDV.size
+_P_DATA_TF = 4  # Pdu.P_DATA_TF, without the price of an enum where it counts
 _COMMAND = 0b01
 _LAST = 0b10
 _RELEASE_RQ = b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x00"
@@ -189,8 +191,8 @@ class UpperLayer:
         self.state = State.CLOSED
         return _PDU.pack(Pdu.ABORT, 4) + bytes((0, 0, source, reason))
 
-    def message(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> Iterator[Buffer]:
-        """Yield the buffers of one message, to be sent in this order. Nothing is copied: they share the caller's memory.
+    def message(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> Iterable[Buffer]:
+        """Return the buffers of one message, to be sent in this order. Nothing is copied: they share the caller's memory.
 
         Parameters
         ----------
@@ -212,7 +214,15 @@ class UpperLayer:
             raise ProtocolError(
                 f"P-DATA-TF: expected one of the accepted contexts {sorted(self.contexts)}, found {context_id}"
             )
-        return self._message(context_id, command, data)
+        size_bytes = sum(map(len, data))
+        if max(len(command), size_bytes) > self._fragment_bytes:
+            return self._message(context_id, command, data)
+        length = len(command)
+        small: list[Buffer] = [_PDU_AND_PDV.pack(_P_DATA_TF, length + 6, length + 2, context_id, _COMMAND | _LAST), command]
+        if data:
+            small.append(_PDU_AND_PDV.pack(_P_DATA_TF, size_bytes + 6, size_bytes + 2, context_id, _LAST))
+            small += data
+        return small
 
     def receive(self, content: Buffer) -> list[Event]:
         """Take what the peer sent, in fragments of any size; return the events that are now complete.
@@ -222,6 +232,9 @@ class UpperLayer:
         ProtocolError
             When the bytes are not the upper layer's, or come out of turn. Send `abort(SERVICE_PROVIDER)` and close.
         """
+        whole = self._whole_command(content)
+        if whole is not None:
+            return [whole]
         events: list[Event] = []
         view = memoryview(content)
         at, end = 0, len(view)
@@ -259,8 +272,6 @@ class UpperLayer:
         left = sum(map(len, pieces))
         largest = self._fragment_bytes
         full = _PDU_AND_PDV.pack(Pdu.P_DATA_TF, largest + 6, largest + 2, context_id, control)
-        if not left:
-            yield _PDU_AND_PDV.pack(Pdu.P_DATA_TF, 6, 2, context_id, control | _LAST)
         room = 0
         for piece in pieces:
             at, end = 0, len(piece)
@@ -275,6 +286,19 @@ class UpperLayer:
                 yield view if taken == end else view[at : at + taken]
                 at += taken
                 room -= taken
+
+    def _whole_command(self, content: Buffer) -> Message | None:
+        """Return the message that these bytes are, if they are one response in one PDU: by far the most frequent case."""
+        if self.state is not State.ESTABLISHED or self._unit or self._kind or self._context_id or len(content) < _SHORTEST:
+            return None
+        kind, length, pdv_length, context_id, control = _PDU_AND_PDV.unpack_from(content)
+        if (kind, length, pdv_length, control) != (_P_DATA_TF, len(content) - 6, len(content) - 10, _COMMAND | _LAST):
+            return None
+        if context_id not in self.contexts or length > min(self._maximum_length, LARGEST_COMMAND_BYTES):
+            return None  # malformed: the long way says how
+        command = bytearray(content[_SHORTEST:])
+        command_set = decode_command(command)
+        return None if command_set.has_data_set else Message(context_id, command_set, command, None)
 
     def _unit_ended(self) -> Event | None:
         unit, self._unit, self._unit_bytes = self._unit, bytearray(), _PDU.size
