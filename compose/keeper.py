@@ -99,6 +99,8 @@ class Keeper:
         if not packet:
             self._ending = True
             return
+        for fd in fds:
+            os.set_inheritable(fd, False)  # they come inheritable: the next child would keep a dead service's port open
         sockets = [socket.socket(fileno=fd) for fd in fds]
         self._reap()
         try:
@@ -314,6 +316,7 @@ def _become_child(keeper: int, directory: str, log: str, fds: list[int]) -> None
     if os.getppid() != keeper:
         os._exit(127)  # the keeper died before the line above: nobody would ever end this process
     signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whatever the harness's thread had blocked
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     os.chdir(directory)
@@ -337,6 +340,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 3:
         sys.exit(f"usage: python -m compose.keeper FD HARNESS_PID, found {len(arguments) - 1} arguments")
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     channel = socket.socket(fileno=int(arguments[1]))
     channel.set_inheritable(False)
     Keeper(channel).serve(int(arguments[2]))

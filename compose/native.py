@@ -35,6 +35,7 @@ from .source_addresses import SourceAddresses
 
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
 _NO_DEFECTS = Defects()
+_SOCKET_DIRECTORY_CHARACTERS = 75  # of the 107 of a unix socket's path; HAProxy adds a name and, while it binds, a suffix
 _TIMEOUTS = LabTimeouts()
 
 
@@ -86,7 +87,7 @@ class NativeLab:
         self.web_user = site.web.user
         self.web_password = secrets.token_urlsafe(18)
         self._defects = defects
-        self._sockets = Path(tempfile.gettempdir()) / f"preflight-{secrets.token_hex(6)}"
+        self._sockets = _socket_directory()
         self._timeouts = timeouts
         self._balancer = NativeBalancer(
             site, find_haproxy(haproxy), self.configuration_file, self.log_file, self._sockets, timeouts
@@ -280,6 +281,17 @@ def _misbehaviour_of(node: str, defects: Defects) -> dict[ServiceKind, tuple[Mis
     return found
 
 
+def _socket_directory() -> Path:
+    """Name a new directory for HAProxy's sockets; the lab's own may lie too deep for a unix socket's path."""
+    directory = Path(tempfile.gettempdir()) / f"preflight-{secrets.token_hex(6)}"
+    if len(str(directory)) > _SOCKET_DIRECTORY_CHARACTERS:
+        raise LabError(
+            f"{directory}: expected at most {_SOCKET_DIRECTORY_CHARACTERS} characters, because HAProxy's sockets go there, "
+            f"found {len(str(directory))}. Set TMPDIR to a shorter path"
+        )
+    return directory
+
+
 def _raise_fd_limit() -> int:
     """Raise this process's limit of open files as far as it may, for what it starts too, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -292,14 +304,15 @@ def main(arguments: list[str]) -> None:
     """Bring a site up, say where it is, and keep it until Ctrl-C or SIGTERM."""
     if len(arguments) != 3:
         sys.exit(f"usage: python -m compose.native SITE.toml DIRECTORY, found {len(arguments) - 1} arguments")
-    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with NativeLab(load_site(Path(arguments[1])), Path(arguments[2])) as lab:
-            signal.pthread_sigmask(signal.SIG_BLOCK, signals)
             for vip in lab.site.vip:
                 print(f"{vip.name:<8} {vip.address}:{vip.port}")  # noqa: T201  this is a command
             print(f"web: {lab.web_user} / {lab.web_password}, CA {lab.ca_file}; Ctrl-C ends it", flush=True)  # noqa: T201
-            signal.sigwait(signals)
+            signal.pause()
+    except KeyboardInterrupt:
+        return
     except (SiteError, LabError) as error:
         sys.exit(str(error))
 

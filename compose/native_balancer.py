@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lbconfig.haproxy import ConfigurationError, Runtime, render
-from lbconfig.runtime_api import BalancerError, MasterCli, RuntimeApi, ServerState
-
+from lbconfig.runtime_api import BalancerError, MasterCli, RuntimeApi
 from lbconfig.site import Site
 
 from .configuration import edited, through_relay
@@ -23,7 +22,6 @@ from .ports import check_free
 _PROCESS = "haproxy"
 _USUAL_PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"  # an ordinary user's PATH leaves out sbin
 _VALIDATION_S = 30.0
-_NOT_CHECKED_YET = "INI"
 
 
 def find_haproxy(program: Path | None) -> Path:
@@ -78,6 +76,7 @@ class NativeBalancer:
         self._master_socket = socket_directory / "master.sock"
         self._runtime_socket = socket_directory / "haproxy.sock"
         self._timeouts = timeouts
+        self._own_endpoints: list[tuple[str, int]] = []
 
     def configure(self, defects: Defects, relays: Iterable[RelayPoint], fd_limit: int) -> None:
         """Write the configuration, with its defects, and have HAProxy check it.
@@ -87,8 +86,10 @@ class NativeBalancer:
         LabError
             When HAProxy refuses it; with what it says.
         """
+        runtime = Runtime(runtime_socket=str(self._runtime_socket), fd_limit=fd_limit)
+        self._own_endpoints = [(self._site.balancer.address, runtime.peer_port)]
         try:
-            text = render(self._site, Runtime(runtime_socket=str(self._runtime_socket), fd_limit=fd_limit))
+            text = render(self._site, runtime)
         except ConfigurationError as error:
             raise LabError(str(error)) from error
         for relay in relays:
@@ -105,7 +106,8 @@ class NativeBalancer:
 
     def start(self, keeper: KeeperClient) -> None:
         """Start it; `wait_until_checked` is to follow. LabError when a VIP's port is taken."""
-        check_free((vip.address, vip.port) for vip in self._site.vip)  # it binds with SO_REUSEPORT: a stale one would share
+        # It binds with SO_REUSEPORT: a stale one would share its ports silently, and its table with it.
+        check_free([*((vip.address, vip.port) for vip in self._site.vip), *self._own_endpoints])
         keeper.start(
             _PROCESS, [str(self._program), "-W", "-db", "-S", str(self._master_socket), "-f", str(self._configuration_file)],
             directory=self._configuration_file.parent, log=self._log_file,
@@ -153,11 +155,7 @@ class NativeBalancer:
             servers = self.api.servers()
         except BalancerError as error:
             return str(error)
-        return "; ".join(f"{server.vip}/{server.label} {server.status}" for server in servers if _awaits_check(server))
+        return "; ".join(f"{server.vip}/{server.label} {server.status}" for server in servers if not server.checked)
 
     def _log(self) -> str:
         return f"The end of {self._log_file}:\n{last_lines(self._log_file)}"
-
-
-def _awaits_check(server: ServerState) -> bool:
-    return not server.backup and server.check_status == _NOT_CHECKED_YET

@@ -92,10 +92,11 @@ def test_a_process_inherits_its_sockets_in_their_order_from_3_on(keeper: KeeperC
     assert log.read_text() == f"{ports}\n"
 
 
-def test_the_port_of_a_dead_process_refuses(keeper: KeeperClient, tmp_path: Path) -> None:
+def test_the_port_of_a_dead_process_refuses_though_others_started_after_it_live(keeper: KeeperClient, tmp_path: Path) -> None:
     with bind_listener("127.0.0.1", 0) as listener:
         endpoint = listener.getsockname()
         keeper.start("holder", SLEEPER, directory=tmp_path, log=tmp_path / "log", sockets=[listener])
+    keeper.start("bystander", SLEEPER, directory=tmp_path, log=tmp_path / "log")
     socket.create_connection(endpoint).close()
     keeper.signal(["holder"], signal.SIGKILL)
     keeper.wait(["holder"], 10)
