@@ -113,7 +113,7 @@ class Archive:
         """Return everything that is known of a study, results and notes in the order of their arrival."""
         study = self.study(study_uid)
         site = self._reader("site", self._directories)
-        accession = study.newest.accession if study else ""
+        accession = study.newest.accession if study else _accession_of(site.orders("study_uid = ?", (study_uid,)))
         # an image without an accession number must not gather every result that has none either
         of_study = "(study_uid = ? OR (accession = ? AND accession <> ''))"
         values = (study_uid, accession)
@@ -133,6 +133,11 @@ class Archive:
             reader = SiteReader(directories)
             setattr(self._of_thread, name, reader)
         return reader
+
+
+def _accession_of(orders: Sequence[Order]) -> str:
+    """Return the accession number of a study that was ordered and has no image yet; results name nothing else."""
+    return orders[-1].accession if orders else ""
 
 
 def _grouped(instances: Iterable[Instance]) -> dict[str, Study]:

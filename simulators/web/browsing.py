@@ -225,7 +225,7 @@ def day(date: str) -> str:
 
 def moment(clock_ns: int) -> str:
     """Return nanoseconds since 1970 as a date and time, UTC."""
-    return datetime.fromtimestamp(clock_ns / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return datetime.fromtimestamp(clock_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def size(count: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from simulators.client import Connection, Failed, Target, Timeouts
+from simulators.client import Target, Timeouts
 from simulators.operations import Service
 from simulators.web.certificates import CertificateFiles, LabAuthority
 from simulators.web.tls_inspection import covers, inspect_tls
@@ -78,12 +78,12 @@ def old_server(certificate: CertificateFiles) -> Iterator[Target]:
         target = Target("127.0.0.4", probe.getsockname()[1], Service.HTTPS)
     command = [
         "openssl", "s_server", "-accept", f"{target.address}:{target.port}", "-cert", str(certificate.certificate_file),
-        "-key", str(certificate.key_file), "-no_tls1_3", "-cipher", "ALL:@SECLEVEL=0", "-quiet",
+        "-key", str(certificate.key_file), "-no_tls1_3", "-cipher", "ALL:@SECLEVEL=0",
     ]  # fmt: skip
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
-            while not _is_listening(target):
-                assert process.poll() is None
+            assert process.stdout is not None
+            assert any(line.startswith(b"ACCEPT") for line in process.stdout)  # it listens from here on
             yield target
         finally:
             process.kill()
@@ -106,11 +106,3 @@ def test_a_name_is_covered_by_itself_or_by_a_wildcard_of_one_label(
     names: tuple[str, ...], server_name: str, expected: bool
 ) -> None:
     assert covers(names, server_name) is expected
-
-
-def _is_listening(target: Target) -> bool:
-    try:
-        Connection(target, "127.0.0.1", TIMEOUTS).close()
-    except Failed:
-        return False
-    return True
