@@ -7,6 +7,7 @@ page printed in grey.
 from __future__ import annotations
 
 import re
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -190,7 +191,8 @@ def _traffic_story(series: Sequence[TrafficSeries], faults: Sequence[tuple[str, 
 def _svg(figure: Figure, name: str, title: str, description: str) -> str:
     """Render a figure as an element of an HTML page: no prolog, no name spaces, its own ids, words for who cannot see."""
     page = StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):  # the same picture gives the same bytes
+    with mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():  # the salt: same picture, same bytes
+        warnings.filterwarnings("ignore", message="Glyph")  # text stays text: the reader's own fonts will have it
         FigureCanvasSVG(figure).print_figure(
             page, format="svg", dpi=72, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )

@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from .figures import timeline_svg, traffic_svg
-from .text import legible
+from .text import legible, shortened
 from .values import compared, scalar
 from .verdict import CheckResult, Pictures, Report, Timeline
 from .words import MARKS, MEANINGS, REPORT_MARKS, REPORT_WORDS, WORDS, kind_sentence, verdict_sentence
@@ -97,7 +97,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) or not isinstance(value, str) else legible(value),
     )
-    environment.filters |= {"anchor": anchor, "moment": _moment, "link": _link}
+    environment.filters |= {"anchor": anchor, "moment": _moment, "link": _link, "shortened": shortened}
     environment.globals |= {
         "marks": MARKS, "words": WORDS, "meanings": MEANINGS, "report_marks": REPORT_MARKS, "report_words": REPORT_WORDS,
         "compared": compared, "seconds": lambda value: scalar(value, unit="s"),

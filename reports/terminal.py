@@ -89,17 +89,16 @@ class VerdictBoard:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw what is under way, then as much of the matrix as the window has lines for."""
         now_s = self._clock()
-        running = [
-            Text(f"  {key:<{_ID_WIDTH}} {now_s - since_s:6.1f} s  {title}") for key, (title, since_s) in self._running.items()
-        ]
+        under_way, verdicts = list(self._running.items()), dict(self._verdicts)  # rich draws from a thread of its own
+        running = [Text(f"  {key:<{_ID_WIDTH}} {now_s - since_s:6.1f} s  {title}") for key, (title, since_s) in under_way]
         head = Text(
-            f"{sum(len(cells) for cells in self._verdicts.values())} verdicts, {_clock_text(now_s - self._begun_s)}",
+            f"{sum(len(cells) for cells in verdicts.values())} verdicts, {_clock_text(now_s - self._begun_s)}",
             style="bold",
         )
         room = max(_FEWEST_LINES, options.max_height - len(running) - 4)
         parts: list[RenderableType] = [Text(), head, *running]
-        if self._verdicts:
-            parts += [Text("  ".join(self._vips), style="dim"), _matrix(self._verdicts, self._vips, options.max_width, room)]
+        if verdicts:
+            parts += [Text("  ".join(self._vips), style="dim"), _matrix(verdicts, self._vips, options.max_width, room)]
         for part in parts:
             if isinstance(part, Text):
                 part.no_wrap, part.overflow = True, "ellipsis"
@@ -127,9 +126,7 @@ def print_verdict(report: Report, path: Path, console: Console) -> None:
     """
     lines = [Text()]
     for verdict in ("fail", "unknown", "waived"):
-        for check in report.checks:
-            if check.verdict == verdict:
-                lines.append(_finding_line(check))
+        lines += [_finding_line(check) for check in report.checks if check.verdict == verdict]
     if len(lines) > 1:
         lines.append(Text())
     if report.plant is not None:

@@ -78,6 +78,8 @@ def remove_older_report(directory: Path) -> None:
         _replace(directory / _MARKER, _MARKER_TEXT.encode())
         for name in OWN_FILES:
             (directory / name).unlink(missing_ok=True)
+            for draft in directory.glob(f".{name}.*.tmp"):
+                draft.unlink()
         for name in OWN_FOLDERS:
             _remove_folder(directory / name)
     except OSError as error:
