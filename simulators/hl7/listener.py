@@ -151,7 +151,7 @@ class Listener:
         if self._lies.accepts_bad_messages and error.condition is not Condition.INTERNAL:
             self._answer(session, message, b"A", b"" if message is None else message.header.raw(10))
             return
-        print(f"refused a message of {session.peer[0]}: {error.condition.name}, {error.where}", file=sys.stderr, flush=True)  # noqa: T201  a service's log; the content stays out of it
+        _log(f"refused a message of {session.peer[0]}: {error.condition.name}, {error.where}")
         letter = b"R" if message is None or error.condition.is_rejection else b"E"
         self._answer(session, message, letter, b"" if message is None else message.header.raw(10), error)
 
@@ -247,14 +247,19 @@ class Session(asyncio.Protocol):
             self._transport.close()
 
     def _end(self, reason: str) -> None:
-        print(f"closed the connection of {self.peer[0]}: {reason}", file=sys.stderr, flush=True)  # noqa: T201  a service's log
+        _log(f"closed the connection of {self.peer[0]}: {reason}")
         self._listener.write()
         self.close()
 
 
 def _cannot_store(error: Exception) -> MessageError:
-    print(f"cannot store: {error}", file=sys.stderr, flush=True)  # noqa: T201  a service's log
+    _log(f"cannot store: {error}")
     return MessageError(Condition.INTERNAL, "MSH", "the message to be stored", "a node that cannot store")
+
+
+def _log(line: str) -> None:
+    with contextlib.suppress(OSError):  # where a disk is full, the log is too: that must keep no answer back
+        print(line, file=sys.stderr, flush=True)  # noqa: T201  a service's log is its standard error
 
 
 async def serve(settings: ServiceSettings) -> None:

@@ -62,7 +62,7 @@ class Decoder:
         """
         if not self._held:
             end = data.find(END)
-            if end == len(data) - 2 and data[:1] == START and end - 1 <= self._limit_bytes:
+            if end > 0 and end == len(data) - 2 and data[:1] == START and end - 1 <= self._limit_bytes:
                 return [Frame(data[1:end])]  # the usual case: one segment, one frame
         self._held += data
         events: list[Frame | StrayBytes] = []
