@@ -297,6 +297,7 @@ class RecordFile:
         except OSError as error:
             raise RecordError(f"{self.path}: expected to append {len(batch)} bytes, found {error}") from error
         if written != len(batch):
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)  # a torn record would shift all that follow
             raise RecordError(f"{self.path}: expected to append {len(batch)} bytes, found room for {written}")
 
 
