@@ -93,11 +93,22 @@ class Acceptance:
         waiver = self._waiver(wanted) if finding.verdict == "fail" else None
         verdict: CheckVerdict = "waived" if waiver else finding.verdict
         result = CheckResult(
-            id=wanted.id, check=check_id, vip=vip, requirement=wanted.check.requirement, title=wanted.check.title,
-            impact=wanted.check.impact, required=wanted in self._required, verdict=verdict, subject=finding.subject,
-            reason=finding.reason, waiver=waiver, measured=finding.measured, limit=finding.limit, predicted=finding.predicted,
+            id=wanted.id,
+            check=check_id,
+            vip=vip,
+            requirement=wanted.check.requirement,
+            title=wanted.check.title,
+            impact=wanted.check.impact,
+            required=wanted in self._required or bool(self.options.only),
+            verdict=verdict,
+            subject=finding.subject,
+            reason=finding.reason,
+            waiver=waiver,
+            measured=finding.measured,
+            limit=finding.limit,
+            predicted=finding.predicted,
             evidence=list(evidence),
-        )  # fmt: skip
+        )
         self._results[result.id] = result
         return result
 
@@ -117,14 +128,23 @@ class Acceptance:
         return Report(
             verdict=verdict_of(self.results, partial=bool(options.only)),
             kind="acceptance" if real else "rehearsal",
-            target=options.lab, nodes=self.site.nodes_are, profile=options.profile, plant=options.plant, only=list(options.only),
+            target=options.lab,
+            nodes=self.site.nodes_are,
+            profile=options.profile,
+            plant=options.plant,
+            only=list(options.only),
             run=Run(
-                id=f"{self._number:08x}", seed=options.seed, started=_iso(self._started),
-                ended=_iso(datetime.datetime.now(tz=datetime.UTC)), version=version(),
+                id=f"{self._number:08x}",
+                seed=options.seed,
+                started=_iso(self._started),
+                ended=_iso(datetime.datetime.now(tz=datetime.UTC)),
+                version=version(),
             ),
             site=SiteFile(name=self.site.name, file=_shown(options.site), sha256=sha256(options.site)),
-            balancer=self.balancer, checks=self.results, untested=self._untested(),
-        )  # fmt: skip
+            balancer=self.balancer,
+            checks=self.results,
+            untested=self._untested(),
+        )
 
     def _waiver(self, wanted: Wanted) -> Waived | None:
         waivers: list[Waiver] = [waiver for waiver in self.site.waiver if waiver.check in (wanted.id, wanted.check.id)]

@@ -9,7 +9,8 @@ import msgspec
 
 class Role(enum.StrEnum):
     """How a source lives. NEW: never seen before its first operation, which comes after the fault's begin. STICKY: has a
-    persistence entry and connects anew for each operation. ESTABLISHED: keeps its session open."""  # noqa: D205
+    persistence entry and connects anew for each operation. ESTABLISHED: keeps its session open.
+    """  # noqa: D205
 
     NEW = "new"
     STICKY = "sticky"

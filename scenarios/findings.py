@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+Values = dict[str, Any]
+Numbers = dict[str, Values]  # measured, limit, predicted
 Subject = Literal["balancer", "node", "network", "harness"]
 
 
@@ -24,19 +26,19 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     predicted: dict[str, Any] = {}
 
 
-def passed(reason: str, **numbers: dict[str, Any]) -> Finding:
+def passed(reason: str, *, measured: Values = {}, limit: Values = {}, predicted: Values = {}) -> Finding:  # noqa: B006  never changed
     """Say that the property held, and was observed to."""
-    return Finding(verdict="pass", reason=reason, **numbers)
+    return Finding(verdict="pass", reason=reason, measured=measured, limit=limit, predicted=predicted)
 
 
-def failed(subject: Subject, reason: str, **numbers: dict[str, Any]) -> Finding:
+def failed(subject: Subject, reason: str, *, measured: Values = {}, limit: Values = {}, predicted: Values = {}) -> Finding:  # noqa: B006
     """Say that the property did not hold, and whose failure that is."""
-    return Finding(verdict="fail", subject=subject, reason=reason, **numbers)
+    return Finding(verdict="fail", subject=subject, reason=reason, measured=measured, limit=limit, predicted=predicted)
 
 
-def unknown(reason: str, **numbers: dict[str, Any]) -> Finding:
+def unknown(reason: str, *, measured: Values = {}, limit: Values = {}, predicted: Values = {}) -> Finding:  # noqa: B006
     """Say that too little was observed to tell."""
-    return Finding(verdict="unknown", subject="harness", reason=reason, **numbers)
+    return Finding(verdict="unknown", subject="harness", reason=reason, measured=measured, limit=limit, predicted=predicted)
 
 
 def skipped(reason: str) -> Finding:

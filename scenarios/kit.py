@@ -51,7 +51,10 @@ class Kit(msgspec.Struct, frozen=True):
 
 
 def pack(site: Site, web: WebAccess, images: Path | None, messages: Path | None) -> Kit:
-    """Gather the samples for a site; `images` and `messages` are folders of the user's own. Raises what their readers raise."""
+    """Gather the samples for a site.
+
+    `images` and `messages` are folders of the user's own; what their readers raise is raised.
+    """
     small = generated_image("CT", SMALL_BYTES, 1)
     sized = tuple(generated_image("CT", size_bytes, size_bytes) for size_bytes in LARGE_BYTES)
     own_images = load_images(images) if images else ()
@@ -79,8 +82,12 @@ def web_access(lab: Lab, study_uid: str) -> WebAccess:
     if password is None or ca_file is None:
         password = os.environ.get(site.web.password_variable)
         if password is None:
-            raise UsageError(f"{site.web.password_variable}: expected the password of {site.web.user} in this variable, found none")
+            raise UsageError(
+                f"{site.web.password_variable}: expected the password of {site.web.user} in this variable, found none"
+            )
         if site.web.ca_file is None:
-            raise UsageError(f"{site.name}: web.ca_file: expected the CA that the web page's certificate is to be checked with, found none")
+            raise UsageError(
+                f"{site.name}: web.ca_file: expected the CA that the web page's certificate is to be checked with, found none"
+            )
         ca_file = Path(site.web.ca_file)
     return WebAccess(site.web.user, password, ca_file, name, study_uid)

@@ -89,7 +89,9 @@ def _node_plants(site: Site) -> tuple[Plant, ...]:
 def _network_plants(site: Site) -> tuple[Plant, ...]:
     relays = tuple(Relayed(node.name, "dicom") for node in site.node)
     dicom = site.vip_of("dicom").name
-    return (Plant("bit-flipped", "a relay flips one bit of pixel data of an image", "DICOM-2", dicom, Defects(relays=relays)),)
+    return (
+        Plant("bit-flipped", "a relay flips one bit of pixel data of an image", "DICOM-2", dicom, Defects(relays=relays)),
+    )
 
 
 def _edited(plant_id: str, breaks: str, check: str, vip: str, *edits: tuple[str, str]) -> Plant:
@@ -101,7 +103,13 @@ def _lying(
     site: Site, plant_id: str, breaks: str, check: str, vip: str | None, lie: Misbehaviour, service: ServiceKind | None = None
 ) -> Plant:
     of = service or site.vip_named(vip or "").service
-    return Plant(plant_id, breaks, check, vip, Defects(misbehaviour=tuple(MisbehavingService(node.name, of, lie) for node in site.node)))
+    return Plant(
+        plant_id,
+        breaks,
+        check,
+        vip,
+        Defects(misbehaviour=tuple(MisbehavingService(node.name, of, lie) for node in site.node)),
+    )
 
 
 def _other_port(port: int) -> int:

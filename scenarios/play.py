@@ -84,13 +84,17 @@ def _break_and_mend(run: Run, script: Script, traffic: Traffic, watch: BalancerW
 
 
 def _hold(run: Run, script: Script, traffic: Traffic, watch: BalancerWatch, begun_ns: int) -> None:
-    victims = {(vip.name, server.label) for vip in run.site.vip for server in vip.real_server if server.node == script.fault.node}
+    victims = {
+        (vip.name, server.label) for vip in run.site.vip for server in vip.real_server if server.node == script.fault.node
+    }
 
     def done() -> bool:
         if script.recovered and not traffic.all_recovered(begun_ns):
             return False
         latest = watch.latest()
-        return script.until_status is None or all(key in latest and latest[key].status == script.until_status for key in victims)
+        return script.until_status is None or all(
+            key in latest and latest[key].status == script.until_status for key in victims
+        )
 
     _wait(lambda: False, script.hold_at_least_s)
     _wait(done, script.hold_at_most_s - script.hold_at_least_s)

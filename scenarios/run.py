@@ -120,5 +120,7 @@ class Run:
         if not isinstance(self.lab, CanReadJournals):
             return []
         wanted = services or tuple(SERVICE_OF)
-        paths = [journal_path(folder, SERVICE_OF[service]) for folder in self.lab.node_directories().values() for service in wanted]
+        paths = [
+            journal_path(folder, SERVICE_OF[service]) for folder in self.lab.node_directories().values() for service in wanted
+        ]
         return [path for path in paths if path.exists() and path.stat().st_size]

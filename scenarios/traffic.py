@@ -100,7 +100,9 @@ class Traffic:
 
     def warm_up(self) -> None:
         """Let every resident meet its node, one after the other on each VIP so that they spread, then set them going."""
-        warming = [threading.Thread(target=self._settle, args=(vip,), name=f"warm-up {vip.name}") for vip in self._run.site.vip]
+        warming = [
+            threading.Thread(target=self._settle, args=(vip,), name=f"warm-up {vip.name}") for vip in self._run.site.vip
+        ]
         for thread in warming:
             thread.start()
         for thread in warming:
@@ -132,7 +134,9 @@ class Traffic:
             thread.join(max(deadline - time.monotonic(), 0.01))
         stuck = [thread.name for thread in self._threads if thread.is_alive()]
         if stuck:
-            raise EpisodeError(f"traffic: expected every source to leave within {within_s:g} s, found {', '.join(stuck[:5])} still busy")
+            raise EpisodeError(
+                f"traffic: expected every source to leave within {within_s:g} s, found {', '.join(stuck[:5])} still busy"
+            )
         broken = [living for living in self.living if living.failure is not None]
         if broken:
             raise EpisodeError(f"traffic of {broken[0].source.address}: {broken[0].failure!r}") from broken[0].failure

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from scenarios.findings import Finding, Subject, failed, listed, passed, unknown
+from scenarios.findings import Finding, Numbers, Subject, failed, listed, passed, unknown
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -37,10 +38,17 @@ def judge_cases(cases: Sequence[Case], required: Sequence[tuple[str, str]], *, s
     """
     wrong = [case for case in cases if case.found and not case.held]
     silent = [case for case in cases if not case.found]
-    missing = [f"{what} at {target}" for what, target in required if (what, target) not in {(c.what, c.target) for c in cases}]
+    missing = [
+        f"{what} at {target}" for what, target in required if (what, target) not in {(c.what, c.target) for c in cases}
+    ]
     targets = sorted({case.target for case in cases})
-    measured = {"cases": len(cases), "held": sum(case.held for case in cases), "targets": targets, "wrong": len(wrong)}
-    numbers = {"measured": measured, "limit": {"wrong": 0, "cases_at_least": max(len(required), 1)}}
+    measured: dict[str, Any] = {
+        "cases": len(cases),
+        "held": sum(case.held for case in cases),
+        "targets": targets,
+        "wrong": len(wrong),
+    }
+    numbers: Numbers = {"measured": measured, "limit": {"wrong": 0, "cases_at_least": max(len(required), 1)}}
     if wrong:
         examples = [f"{case.what} ({case.target}): expected {case.expected}, found {case.found}" for case in wrong]
         straight = [case for case in wrong if case.target != THROUGH_VIP]

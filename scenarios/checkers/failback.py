@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from lbconfig.site import Vip
 from scenarios.episodes import Episode, Role, seconds
-from scenarios.findings import Finding, failed, listed, passed, unknown
+from scenarios.findings import Finding, Numbers, failed, listed, passed, unknown
 from simulators.operations import Outcome
 
 
@@ -33,15 +35,26 @@ def judge_failback(vip: Vip, episode: Episode, operations: pl.DataFrame, *, obse
     after = acknowledged.filter(pl.col("begun_ns") >= (up_ns or episode.observed_ns))
     by_node = {str(node): int(count) for node, count in after.group_by("node").len().sort("node").iter_rows()}
     observed_s = seconds(episode.observed_ns - up_ns) if up_ns else 0.0
-    measured = {
-        "sources_moved": moved, "operations_of_moved_sources_after_up": tried, "sources_forced_back": len(returned),
-        "observed_after_up_s": observed_s, "operations_by_node_after_up": by_node, "changes": [status for _, status in changes],
-    }  # fmt: skip
-    numbers = {"measured": measured, "limit": {"sources_forced_back": 0, "observed_after_up_s_at_least": observed_at_least_s, "changes_at_most": 2}}
+    measured: dict[str, Any] = {
+        "sources_moved": moved,
+        "operations_of_moved_sources_after_up": tried,
+        "sources_forced_back": len(returned),
+        "observed_after_up_s": observed_s,
+        "operations_by_node_after_up": by_node,
+        "changes": [status for _, status in changes],
+    }
+    numbers: Numbers = {
+        "measured": measured,
+        "limit": {"sources_forced_back": 0, "observed_after_up_s_at_least": observed_at_least_s, "changes_at_most": 2},
+    }
     if len(changes) > 3:
         return failed("balancer", f"{label} flapped: {', '.join(status for _, status in changes)}", **numbers)
     if returned:
-        return failed("balancer", f"{len(returned)} of {moved} sources were forced back to {episode.node}: {listed(returned, 3)}", **numbers)
+        return failed(
+            "balancer",
+            f"{len(returned)} of {moved} sources were forced back to {episode.node}: {listed(returned, 3)}",
+            **numbers,
+        )
     if up_ns is None or observed_s < observed_at_least_s:
         return unknown(f"{label} was observed UP again for only {observed_s:.1f} s", **numbers)
     if not moved or tried < moved:
@@ -57,7 +70,9 @@ def _moves(vip: Vip, episode: Episode, acknowledged: pl.DataFrame, up_ns: int | 
     for address in episode.addresses(vip.name, Role.STICKY) + episode.addresses(vip.name, Role.ESTABLISHED):
         own = acknowledged.filter(pl.col("source") == address)
         before = own.filter(pl.col("ended_ns") < episode.begun_ns)["node"].to_list()
-        during = own.filter((pl.col("begun_ns") >= episode.begun_ns) & (pl.col("begun_ns") < episode.ended_ns))["node"].to_list()
+        during = own.filter((pl.col("begun_ns") >= episode.begun_ns) & (pl.col("begun_ns") < episode.ended_ns))[
+            "node"
+        ].to_list()
         if not before or not during or before[-1] != episode.node or during[-1] == episode.node:
             continue
         moved += 1

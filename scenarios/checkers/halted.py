@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from lbconfig.site import Vip
 from scenarios.episodes import LAG_LIMIT_S, Episode, Role, seconds
-from scenarios.findings import Finding, failed, passed, unknown
+from scenarios.findings import Finding, Numbers, failed, passed, unknown
 from simulators.operations import Outcome
 
 
@@ -28,20 +30,26 @@ def judge_halted(vip: Vip, episode: Episode, operations: pl.DataFrame, loss: Fin
     own = [sample for sample in episode.samples if sample.vip == vip.name and sample.label == label]
     before = max((sample.sessions for sample in own if sample.at_ns < episode.begun_ns), default=0)
     halted = [sample for sample in own if episode.begun_ns <= sample.at_ns < episode.ended_ns]
-    empty_ns = next((sample.at_ns for place, sample in enumerate(halted) if not any(later.sessions for later in halted[place:])), None)
+    empty_ns = next(
+        (sample.at_ns for place, sample in enumerate(halted) if not any(later.sessions for later in halted[place:])), None
+    )
     acknowledged = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
     during = acknowledged.filter((pl.col("begun_ns") > episode.begun_ns) & (pl.col("ended_ns") < episode.ended_ns))
     still_there = during.filter(pl.col("node") == episode.node)
     stuck = _without_answer(episode, vip.name, during)
-    measured = {
-        "sessions_before": before, "sessions_at_the_end": halted[-1].sessions if halted else None,
+    measured: dict[str, Any] = {
+        "sessions_before": before,
+        "sessions_at_the_end": halted[-1].sessions if halted else None,
         "empty_after_s": None if empty_ns is None else seconds(empty_ns - episode.begun_ns),
-        "operations_elsewhere": during.height - still_there.height, "operations_on_the_halted_node": still_there.height,
-        "sources_without_answer": len(stuck), "acknowledged": loss.measured.get("acknowledged"), "lost": loss.measured.get("lost"),
+        "operations_elsewhere": during.height - still_there.height,
+        "operations_on_the_halted_node": still_there.height,
+        "sources_without_answer": len(stuck),
+        "acknowledged": loss.measured.get("acknowledged"),
+        "lost": loss.measured.get("lost"),
         "generator_lag_s": episode.generator_lag_s,
-    }  # fmt: skip
+    }
     limit = {"empty_after_s": vip.limits.halted_s, "operations_on_the_halted_node": 0, "sources_without_answer": 0, "lost": 0}
-    numbers = {"measured": measured, "limit": limit}
+    numbers: Numbers = {"measured": measured, "limit": limit}
     if loss.verdict == "fail":
         return failed(loss.subject or "node", loss.reason, **numbers)
     if not halted or halted[-1].status != "MAINT":
@@ -51,7 +59,9 @@ def judge_halted(vip: Vip, episode: Episode, operations: pl.DataFrame, loss: Fin
     if episode.generator_lag_s > LAG_LIMIT_S:
         return unknown(f"the harness itself fell behind by {episode.generator_lag_s:.1f} s", **numbers)
     if empty_ns is None:
-        return failed("balancer", f"{halted[-1].sessions} sessions were still on {label} when the observation ended", **numbers)
+        return failed(
+            "balancer", f"{halted[-1].sessions} sessions were still on {label} when the observation ended", **numbers
+        )
     if measured["empty_after_s"] > vip.limits.halted_s:
         return failed("balancer", f"{label} was free of sessions only after {measured['empty_after_s']:.1f} s", **numbers)
     if still_there.height:
@@ -61,7 +71,8 @@ def judge_halted(vip: Vip, episode: Episode, operations: pl.DataFrame, loss: Fin
     if loss.verdict != "pass":
         return unknown(f"whether anything was lost could not be told: {loss.reason}", **numbers)
     return passed(
-        f"{label}: {before} sessions, none after {measured['empty_after_s']:.1f} s; {during.height} operations elsewhere, none lost",
+        f"{label}: {before} sessions, none after {measured['empty_after_s']:.1f} s; "
+        f"{during.height} operations elsewhere, none lost",
         **numbers,
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lbconfig.site import Vip
 from scenarios.episodes import LAG_LIMIT_S, Episode, seconds
-from scenarios.findings import Finding, failed, passed, unknown
+from scenarios.findings import Finding, Numbers, failed, passed, unknown
 
 
 def judge_health(vip: Vip, episode: Episode) -> Finding:
@@ -19,14 +21,14 @@ def judge_health(vip: Vip, episode: Episode) -> Finding:
     down_ns = next((at for at, status in changes if status == "DOWN"), None)
     up_ns = next((at for at, status in changes if status == "UP" and down_ns is not None and at > down_ns), None)
     check = vip.health_check
-    measured = {
+    measured: dict[str, Any] = {
         "down_s": None if down_ns is None else seconds(down_ns - episode.begun_ns),
         "up_s": None if up_ns is None else seconds(up_ns - episode.ended_ns),
         "changes": [f"{seconds(at - episode.begun_ns):+.1f} s {status}" for at, status in changes],
         "generator_lag_s": episode.generator_lag_s,
     }
     fast = check.fast_interval_s or check.interval_s
-    numbers = {
+    numbers: Numbers = {
         "measured": measured,
         "limit": {"down_s": vip.limits.down_s, "up_s": check.up_within_s, "changes_at_most": 2},
         "predicted": {
@@ -40,7 +42,9 @@ def judge_health(vip: Vip, episode: Episode) -> Finding:
         return unknown(f"the harness itself fell behind by {episode.generator_lag_s:.1f} s", **numbers)
     if down_ns is None:
         observed_s = seconds(episode.ended_ns - episode.begun_ns)
-        return failed("balancer", f"{label} was never marked DOWN in the {observed_s:.1f} s that its service was away", **numbers)
+        return failed(
+            "balancer", f"{label} was never marked DOWN in the {observed_s:.1f} s that its service was away", **numbers
+        )
     if measured["down_s"] > vip.limits.down_s:
         return failed("balancer", f"{label} was DOWN only after {measured['down_s']:.1f} s", **numbers)
     if up_ns is None:
@@ -53,7 +57,9 @@ def judge_health(vip: Vip, episode: Episode) -> Finding:
     if unsettled:
         return failed("balancer", f"{', '.join(unsettled)} did not stay UP although its service was never touched", **numbers)
     beyond = _beyond_prediction(measured, numbers["predicted"])
-    return passed(f"{label}: DOWN after {measured['down_s']:.1f} s, UP {measured['up_s']:.1f} s after its return{beyond}", **numbers)
+    return passed(
+        f"{label}: DOWN after {measured['down_s']:.1f} s, UP {measured['up_s']:.1f} s after its return{beyond}", **numbers
+    )
 
 
 def _beyond_prediction(measured: dict[str, float], predicted: dict[str, float]) -> str:

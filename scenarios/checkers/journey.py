@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from scenarios.findings import Finding, failed, passed, unknown
+from scenarios.findings import Finding, Numbers, failed, passed, unknown
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -27,13 +28,15 @@ def judge_journey(steps: Sequence[Step], *, expected_steps: int) -> Finding:
     expected_steps : int
         How many steps a whole journey has.
     """
-    measured = {step.what: step.took_s for step in steps}
-    numbers = {"measured": {"steps_s": measured}, "limit": {"steps_s": {step.what: step.limit_s for step in steps}}}
+    measured: dict[str, Any] = {step.what: step.took_s for step in steps}
+    numbers: Numbers = {"measured": {"steps_s": measured}, "limit": {"steps_s": {step.what: step.limit_s for step in steps}}}
     for step in steps:
         if step.took_s is None:
             return failed("node", f"{step.what}: not seen within {step.limit_s:g} s", **numbers)
         if step.took_s > step.limit_s:
-            return failed("node", f"{step.what}: seen only after {step.took_s:.1f} s, the limit is {step.limit_s:g} s", **numbers)
+            return failed(
+                "node", f"{step.what}: seen only after {step.took_s:.1f} s, the limit is {step.limit_s:g} s", **numbers
+            )
     if len(steps) < expected_steps:
         return unknown(f"only {len(steps)} of {expected_steps} steps were observed", **numbers)
     slowest = max(steps, key=lambda step: step.took_s or 0)

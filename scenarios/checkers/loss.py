@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
-from scenarios.findings import Finding, failed, passed, unknown
+from scenarios.findings import Finding, Values, failed, passed, unknown
 from simulators.operations import Outcome
 
 
@@ -37,24 +39,30 @@ def judge_loss(operations: pl.DataFrame, receipts: pl.DataFrame, *, at_least: in
     corrupt = both.filter(pl.col("size_bytes") > 0).filter(~_SAME_DIGEST).height
     too_often = both.filter(pl.col("receipts") > pl.col("attempts")).height
     n = acknowledged.height
-    measured = {
-        "acknowledged": n, "attempted": sent.height, "lost": lost, "unexpected": unexpected, "corrupt": corrupt,
+    measured: dict[str, Any] = {
+        "acknowledged": n,
+        "attempted": sent.height,
+        "lost": lost,
+        "unexpected": unexpected,
+        "corrupt": corrupt,
         "duplicate_defects": too_often,
         "duplicates_expected": both.filter((pl.col("receipts") > 1) & (pl.col("receipts") <= pl.col("attempts"))).height,
         "indeterminate": sent.filter(~pl.col("acknowledged") & pl.col("indeterminate")).height,
         "recovered": both.filter(~pl.col("acknowledged") & pl.col("indeterminate")).height,
-    }  # fmt: skip
+    }
     if n and not lost:
         measured["loss_rate_upper_bound_95"] = round(1 - 0.05 ** (1 / n), 6)
     limit = {"lost": 0, "unexpected": 0, "corrupt": 0, "duplicate_defects": 0, "acknowledged_at_least": at_least}
     defects = [
         f"{count} {what}"
         for count, what in (
-            (lost, "acknowledged and not stored"), (unexpected, "stored and never sent"), (corrupt, "stored with another content"),
+            (lost, "acknowledged and not stored"),
+            (unexpected, "stored and never sent"),
+            (corrupt, "stored with another content"),
             (too_often, "stored more often than sent"),
         )
         if count
-    ]  # fmt: skip
+    ]
     if defects:
         return failed("node", f"of {n} acknowledged {payload}: {', '.join(defects)}", measured=measured, limit=limit)
     if n < at_least:
@@ -62,8 +70,9 @@ def judge_loss(operations: pl.DataFrame, receipts: pl.DataFrame, *, at_least: in
     bound = measured["loss_rate_upper_bound_95"]
     return passed(
         f"{n} {payload} acknowledged, none lost, none added, none changed (loss rate below {bound:.4%} with 95 % confidence)",
-        measured=measured, limit=limit,
-    )  # fmt: skip
+        measured=measured,
+        limit=limit,
+    )
 
 
 _DIGEST_SETS = (pl.col("digest_a").unique().alias("stored_a"), pl.col("digest_b").unique().alias("stored_b"))
@@ -91,30 +100,32 @@ def _sent(operations: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def judge_visible(acknowledged: set[str], visible: dict[str, set[str]], *, at_least: int, payload: str) -> Finding:
-    """Judge whether everything that was acknowledged is shown by every node.
+def judge_visible(
+    acknowledged: set[str], attempted: set[str], visible: dict[str, set[str]], *, places_required: int, at_least: int
+) -> Finding:
+    """Judge whether every order that was acknowledged is shown by every node.
 
     Parameters
     ----------
-    acknowledged : set of str
-        What the site acknowledged.
+    acknowledged, attempted : set of str
+        The accession numbers that the site acknowledged, and all that it was sent.
     visible : dict of str to set of str
-        For each place that was asked (a node, the VIP): what it showed.
+        For each place that answered (a node, the VIP): what it showed.
+    places_required : int
+        How many places had to answer.
     at_least : int
-        How many acknowledged things it takes to say anything.
-    payload : str
-        What a thing is called in the reason, in the plural.
+        How many acknowledged orders it takes to say anything.
     """
     n = len(acknowledged)
     missing = {place: len(acknowledged - shown) for place, shown in visible.items()}
-    added = {place: len(shown - acknowledged) for place, shown in visible.items()}
-    measured = {"acknowledged": n, "missing": missing, "unexpected": added}
-    limit = {"missing": 0, "unexpected": 0, "acknowledged_at_least": at_least}
+    added = {place: len(shown - attempted) for place, shown in visible.items()}
+    measured: Values = {"acknowledged": n, "attempted": len(attempted), "missing": missing, "unexpected": added}
+    limit = {"missing": 0, "unexpected": 0, "acknowledged_at_least": at_least, "places": places_required}
     if any(missing.values()) or any(added.values()):
-        worst = [f"{place}: {missing[place]} missing, {added[place]} unexpected" for place in visible if missing[place] or added[place]]
-        return failed("node", f"of {n} acknowledged {payload}: {'; '.join(worst)}", measured=measured, limit=limit)
-    if n < at_least or not visible:
-        return unknown(f"{n} {payload} acknowledged and {len(visible)} places asked, too few to judge", measured=measured, limit=limit)
+        worst = [f"{place}: {missing[place]} missing, {added[place]} unexpected" for place in visible]
+        return failed("node", f"of {n} acknowledged orders: {'; '.join(worst)}", measured=measured, limit=limit)
+    if n < at_least or len(visible) < places_required:
+        reason = f"{n} orders acknowledged and {len(visible)} of {places_required} worklists answered: too little to judge"
+        return unknown(reason, measured=measured, limit=limit)
     measured["loss_rate_upper_bound_95"] = round(1 - 0.05 ** (1 / n), 6)
-    places = ", ".join(visible)
-    return passed(f"{n} {payload} acknowledged, and every one shown by {places}", measured=measured, limit=limit)
+    return passed(f"{n} orders acknowledged, every one shown by {', '.join(visible)}", measured=measured, limit=limit)

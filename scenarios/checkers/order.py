@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from scenarios.findings import Finding, failed, passed, unknown
@@ -28,32 +30,38 @@ def judge_order(operations: pl.DataFrame, receipts: pl.DataFrame, *, at_least: i
     followed = messages.filter(pl.col("later_acknowledged_ns").is_not_null())
     copies = receipts.select("key", "received_ns", "node").join(followed, on="key", how="inner")
     late = copies.filter(pl.col("received_ns") > pl.col("later_acknowledged_ns"))
-    measured = {
-        "patients": messages["patient"].n_unique(), "messages": messages.height, "messages_followed": followed.height,
-        "copies": copies.height, "applied_late": late.height,
-    }  # fmt: skip
+    measured: dict[str, Any] = {
+        "patients": messages["patient"].n_unique(),
+        "messages": messages.height,
+        "messages_followed": followed.height,
+        "copies": copies.height,
+        "applied_late": late.height,
+    }
     limit = {"applied_late": 0, "messages_followed_at_least": at_least}
     if late.height:
         nodes = ", ".join(sorted(late["node"].unique().to_list()))
         worst_s = round(float((late["received_ns"] - late["later_acknowledged_ns"]).max() or 0) / 1e9, 3)  # type: ignore[arg-type]
         return failed(
             "node",
-            f"{late.height} of {copies.height} copies were applied after a later message of the same patient was acknowledged "
-            f"(by {nodes}; up to {worst_s} s late)",
-            measured=measured, limit=limit,
-        )  # fmt: skip
+            f"{late.height} of {copies.height} copies were applied after a later message of their patient was "
+            f"acknowledged (by {nodes}; up to {worst_s} s late)",
+            measured=measured,
+            limit=limit,
+        )
     if overlapping:
         return unknown(
             f"{overlapping} messages were sent before the one before was settled: the generator broke its own rule",
-            measured=measured, limit=limit,
-        )  # fmt: skip
+            measured=measured,
+            limit=limit,
+        )
     if followed.height < at_least or copies.height < at_least:
         return unknown(f"only {followed.height} messages had an acknowledged successor", measured=measured, limit=limit)
     return passed(
-        f"{copies.height} copies of {followed.height} messages of {measured['patients']} patients, each applied before any later "
-        "message of its patient was acknowledged",
-        measured=measured, limit=limit,
-    )  # fmt: skip
+        f"{copies.height} copies of {followed.height} messages of {measured['patients']} patients, each applied before any "
+        "later message of its patient was acknowledged",
+        measured=measured,
+        limit=limit,
+    )
 
 
 def _messages(operations: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +83,9 @@ def _messages(operations: pl.DataFrame) -> pl.DataFrame:
             pl.col("settled_ns").shift(1).over("patient").fill_null(0).alias("settled_before_ns"),
         )
         .with_columns(
-            pl.when(pl.col("later_acknowledged_ns") < _NEVER).then(pl.col("later_acknowledged_ns")).alias("later_acknowledged_ns")
+            pl.when(pl.col("later_acknowledged_ns") < _NEVER)
+            .then(pl.col("later_acknowledged_ns"))
+            .alias("later_acknowledged_ns")
         )
     )
 

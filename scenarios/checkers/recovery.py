@@ -8,7 +8,7 @@ import polars as pl
 
 from lbconfig.site import Balancer, Vip
 from scenarios.episodes import LAG_LIMIT_S, Episode, Role, seconds
-from scenarios.findings import Finding, Subject, failed, passed, unknown
+from scenarios.findings import Finding, Numbers, Subject, failed, passed, unknown
 from simulators.operations import Outcome
 
 
@@ -44,7 +44,7 @@ def judge_recovery(vip: Vip, balancer: Balancer, episode: Episode, operations: p
         elif recovered and max(recovered) > limit_s:
             late.append(f"{role} sources took {max(recovered):.1f} s, the limit is {limit_s:g} s")
     measured |= _attempts_after(episode, operations)
-    numbers = {
+    numbers: Numbers = {
         "measured": measured,
         "limit": {f"{role}_s": limit_s for role, limit_s in limits.items()},
         "predicted": _predicted(vip, balancer),
@@ -88,7 +88,10 @@ def _attempts_after(episode: Episode, operations: pl.DataFrame) -> dict[str, int
 
 
 def _predicted(vip: Vip, balancer: Balancer) -> dict[str, float]:
-    """Say what the settings predict for a port that refuses: HAProxy waits 1 s before each further try, the last one elsewhere."""
+    """Say what the settings predict for a port that refuses.
+
+    HAProxy waits a second before each further try at the same server, and makes the last one elsewhere.
+    """
     check = vip.health_check
     turn_around_s = min(1.0, balancer.connect_timeout_s)
     down_s = check.interval_s + (check.fall - 1) * (check.fast_interval_s or check.interval_s)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 
-from scenarios.findings import Finding, failed, listed, passed, unknown
+from scenarios.findings import Finding, Numbers, failed, listed, passed, unknown
 from simulators.operations import Outcome
 
 
@@ -50,7 +51,12 @@ def judge_same_node(
     disagreements: list[str] = []
     witnesses = dict.fromkeys(("client", "log", "node", "table"), 0)
     for key, source, port, told in answered.select("key", "source", "source_port", "node").iter_rows():
-        seen = {"client": told, "log": log.get((source, port), ""), "node": by_key.get(key, ""), "table": table.get(source, "")}
+        seen = {
+            "client": told,
+            "log": log.get((source, port), ""),
+            "node": by_key.get(key, ""),
+            "table": table.get(source, ""),
+        }
         for witness, node in seen.items():
             witnesses[witness] += node != ""
         words = {node for witness, node in seen.items() if node and witness != "table"}
@@ -63,7 +69,7 @@ def judge_same_node(
     wandering = sorted(source for source, nodes in met.items() if len(set(nodes)) > 1)
     without_entry = sorted(source for source in met if source not in table)
     elsewhere = sorted(source for source, nodes in met.items() if source in table and set(nodes) != {table[source]})
-    measured = {
+    measured: dict[str, Any] = {
         "sources": n, "connections": answered.height, "connections_of_a_source_at_least": fewest,
         "refused_or_lost": operations.height - answered.height,
         "sources_that_met_several_nodes": len(wandering), "sources_without_entry": len(without_entry),
@@ -75,7 +81,7 @@ def judge_same_node(
         "sources_at_least": sources_at_least, "connections_of_a_source_at_least": connections_at_least,
         "nodes_of_a_source": 1, "nodes_met_at_least": nodes_at_least, "sources_without_entry": 0, "witnesses_disagree": 0,
     }  # fmt: skip
-    numbers = {"measured": measured, "limit": limit}
+    numbers: Numbers = {"measured": measured, "limit": limit}
     if wandering:
         examples = [f"{source} met {' then '.join(_changes(met[source])[:4])}" for source in wandering]
         return failed("balancer", f"{len(wandering)} of {n} sources met several nodes: {listed(examples, 2)}", **numbers)
@@ -86,7 +92,9 @@ def judge_same_node(
     if disagreements:
         return failed("balancer", f"witnesses disagree: {listed(disagreements, 2)}", **numbers)
     if without_entry:
-        return failed("balancer", f"{len(without_entry)} of {n} sources have no table entry: {listed(without_entry, 3)}", **numbers)
+        return failed(
+            "balancer", f"{len(without_entry)} of {n} sources have no table entry: {listed(without_entry, 3)}", **numbers
+        )
     if elsewhere:
         return failed("balancer", f"the table names another node than was met by {listed(elsewhere, 3)}", **numbers)
     if len(nodes) < nodes_at_least:

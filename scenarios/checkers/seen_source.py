@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from scenarios.findings import Finding, failed, listed, passed, unknown
@@ -31,7 +33,12 @@ def judge_seen_source(
     right = pl.col("sources").list.contains(pl.col("peer")) if transparent else pl.col("peer") == balancer
     wrong = seen.filter(~right)
     peers = {str(peer): int(count) for peer, count in seen.group_by("peer").len().sort("peer").head(5).iter_rows()}
-    measured = {"receipts": seen.height, "wrong": wrong.height, "peers": peers, "nodes": seen["node"].n_unique()}
+    measured: dict[str, Any] = {
+        "receipts": seen.height,
+        "wrong": wrong.height,
+        "peers": peers,
+        "nodes": seen["node"].n_unique(),
+    }
     limit = {"wrong": 0, "receipts_at_least": at_least, "expected_peer": "the client's address" if transparent else balancer}
     if wrong.height:
         examples = sorted({str(peer) for peer in wrong["peer"].to_list()})

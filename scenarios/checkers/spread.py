@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from scenarios.findings import Finding, failed, listed, passed, unknown
+from scenarios.findings import Finding, Numbers, failed, listed, passed, unknown
 
 
 def judge_spread(
@@ -44,10 +45,19 @@ def judge_spread(
     expected = {node: round(n * weight / total, 2) if total else 0.0 for node, weight in weights.items()}
     got = {node: sources_by_node.get(node, 0) for node in weights}
     over = {source: round(share, 3) for source, share in busiest.items() if share > busiest_share_limit}
-    measured = {"sources": n, "sources_by_node": got, "in_flight": in_flight, "busiest_source_shares": _top(busiest)}
-    numbers = {
+    measured: dict[str, Any] = {
+        "sources": n,
+        "sources_by_node": got,
+        "in_flight": in_flight,
+        "busiest_source_shares": _top(busiest),
+    }
+    numbers: Numbers = {
         "measured": measured,
-        "limit": {"deviation_from_share": 1 + in_flight, "sources_at_least": sources_at_least, "busiest_source_share": busiest_share_limit},
+        "limit": {
+            "deviation_from_share": 1 + in_flight,
+            "sources_at_least": sources_at_least,
+            "busiest_source_share": busiest_share_limit,
+        },
         "predicted": {"sources_by_node": expected},
     }
     idle = [node for node in weights if up.get(node) and not got[node]]
@@ -55,7 +65,11 @@ def judge_spread(
         return unknown(f"only {n} new sources were answered", **numbers)
     if idle:
         return failed("balancer", f"{n} new sources, and none for {listed(idle)}, which is UP", **numbers)
-    astray = [f"{node} got {got[node]}, its share is {expected[node]:g}" for node in weights if abs(got[node] - expected[node]) > 1 + in_flight]
+    astray = [
+        f"{node} got {got[node]}, its share is {expected[node]:g}"
+        for node in weights
+        if abs(got[node] - expected[node]) > 1 + in_flight
+    ]
     if astray and scheduler in ("leastconn", "roundrobin"):
         return failed("balancer", f"of {n} new sources {listed(astray)}", **numbers)
     if over:

@@ -48,13 +48,20 @@ def place_orders(desk: Desk, engines: list[Place]) -> list[Ordered]:
     """Order by HL7, in turn at each real server, so that every node must know what the other was told."""
     few, many = stations(desk)
     today = datetime.datetime.now(tz=datetime.UTC).date()
-    wanted = [(few, _MODALITIES[n % 3], today + datetime.timedelta(days=n % 2), f"PREFLIGHT^{'ADA' if n % 4 else 'BOB'}") for n in range(24)]
+    wanted = [
+        (few, _MODALITIES[n % 3], today + datetime.timedelta(days=n % 2), f"PREFLIGHT^{'ADA' if n % 4 else 'BOB'}")
+        for n in range(24)
+    ]
     wanted += [(many, "CT", today, "PREFLIGHT^MANY")] * MANY
     lines = [InterfaceEngine(place.target, place.source, timeouts=desk.timeouts) for place in engines]
     patients = [SamplePatient(desk.run.identities.next(Kind.PATIENT)) for _ in range(8)]
     placed: list[Ordered] = []
     for n, (station, modality, day, name) in enumerate(wanted):
-        patient = patients[n % 8]._replace(name=name) if station == few else SamplePatient(desk.run.identities.next(Kind.PATIENT), name)
+        patient = (
+            patients[n % 8]._replace(name=name)
+            if station == few
+            else SamplePatient(desk.run.identities.next(Kind.PATIENT), name)
+        )
         order = OrderDetails(
             accession=desk.run.identities.next(Kind.ORDER).accession, study_uid=desk.run.identities.next(Kind.STUDY).uid,
             modality=modality, station_ae=station, start_date=f"{day:%Y%m%d}", start_time=f"{8 + n % 8:02d}1500",
@@ -104,7 +111,9 @@ def asked(desk: Desk, place: Place, question: Question) -> Case:
     found = [item.accession for item in items]
     missing, spare = len(question.accessions - set(found)), len(set(found) - question.accessions)
     exact = not missing and not spare and len(found) == len(set(found))
-    return Case(question.what, place.name, expected, expected if exact else f"{len(found)} items: {missing} missing, {spare} spare")
+    return Case(
+        question.what, place.name, expected, expected if exact else f"{len(found)} items: {missing} missing, {spare} spare"
+    )
 
 
 def found_items(desk: Desk, place: Place, query: WorklistQuery) -> tuple[tuple[WorklistItem, ...], str]:

@@ -29,8 +29,7 @@ def every_type(desk: Desk, place: Place) -> list[Case]:
     """Send a message of every type that the site allows, then the user's own, on one connection."""
     engine = InterfaceEngine(place.target, place.source, timeouts=desk.timeouts)
     cases = [_sent(desk, place, engine, name, _sample(desk, name)) for name in types_of(desk)]
-    for own in desk.kit.own_messages:
-        cases.append(_sent(desk, place, engine, own.file.name, own.message))
+    cases += [_sent(desk, place, engine, own.file.name, own.message) for own in desk.kit.own_messages]
     engine.close()
     return cases
 
@@ -103,7 +102,7 @@ def _refused(desk: Desk, place: Place, what: str, spoil: Callable[[bytes], bytes
     engine = InterfaceEngine(place.target, place.source, timeouts=desk.timeouts)
     operation = desk.record(engine.send(spoil(desk.kit.templates["ADT^A08"].message(attempt.identity, patient)), attempt))
     answer = engine.last_acknowledgement
-    named = answer is not None and answer.control_id == attempt.identity.code
+    named = answer is not None and answer.control_id == attempt.identity.code.encode()
     found = _REFUSED if operation.outcome == Outcome.REFUSED and named else "accepted"
     if operation.outcome == Outcome.INDETERMINATE:
         found = engine.last_failure
@@ -165,7 +164,9 @@ def _raw(desk: Desk, place: Place, what: str, count: int, cut: Callable[[bytes],
         desk.record(
             start.ended(outcome, Phase.DONE if taken else Phase.RESPONSE, connection, size_bytes=len(message), digest=digest)
         )
-    found = _ACCEPTED if accepted == [attempt.identity.code for attempt in attempts] else f"{len(accepted)} of {count} accepted"
+    found = (
+        _ACCEPTED if accepted == [attempt.identity.code for attempt in attempts] else f"{len(accepted)} of {count} accepted"
+    )
     return Case(what, place.name, _ACCEPTED, found)
 
 
@@ -198,6 +199,4 @@ def _answer(payload: bytes | None) -> tuple[str, str]:
         answer = read_acknowledgement(payload)
     except MessageError as error:
         return str(error), ""
-    return answer.code, answer.control_id
-
-
+    return answer.code.decode("ascii", "replace"), answer.control_id.decode("ascii", "replace")

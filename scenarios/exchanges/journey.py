@@ -49,16 +49,22 @@ class Journey:
     def steps(self) -> list[Step]:
         """Go the way; it ends at the first step that is not seen in time."""
         limits = self._desk.run.site.journey
-        steps = [self._timed("order accepted", limits.worklist_s, lambda: self._said("ORM^O01"))]
-        for place in self._places["dmwl"]:
-            steps.append(self._timed(f"worklist item at {place.name}", limits.worklist_s, self._item_at(place)))
-        steps.append(self._timed("images stored", limits.image_s, self._images_stored))
-        steps.append(self._timed("result accepted", limits.result_s, lambda: self._said("ORU^R01")))
-        for place in self._places["https"]:
-            steps.append(self._timed(f"images and result on the page at {place.name}", limits.result_s, self._page_at(place)))
-        steps.append(self._timed("study found by QIDO-RS", limits.image_s, self._found_by_qido))
-        failed = next((n for n, step in enumerate(steps) if step.took_s is None), len(steps) - 1)
-        return steps[: failed + 1]
+        way: list[tuple[str, float, Callable[[], bool]]] = [
+            ("order accepted", limits.worklist_s, lambda: self._said("ORM^O01"))
+        ]
+        way += [(f"worklist item at {place.name}", limits.worklist_s, self._item_at(place)) for place in self._places["dmwl"]]
+        way.append(("images stored", limits.image_s, self._images_stored))
+        way.append(("result accepted", limits.result_s, lambda: self._said("ORU^R01")))
+        way += [
+            (f"images and result on the page at {p.name}", limits.result_s, self._page_at(p)) for p in self._places["https"]
+        ]
+        way.append(("study found by QIDO-RS", limits.image_s, self._found_by_qido))
+        steps: list[Step] = []
+        for what, limit_s, seen in way:
+            steps.append(self._timed(what, limit_s, seen))
+            if steps[-1].took_s is None:
+                break
+        return steps
 
     def _timed(self, what: str, limit_s: float, seen: Callable[[], bool]) -> Step:
         begun = time.monotonic()
@@ -72,7 +78,9 @@ class Journey:
         place = self._places["hl7"][-1]
         engine = InterfaceEngine(place.target, place.source, timeouts=self._desk.timeouts)
         attempt = self._desk.attempt(Kind.MESSAGE)
-        message = self._desk.kit.templates[message_type].message(attempt.identity, self._patient, self._order, text=self._text)
+        message = self._desk.kit.templates[message_type].message(
+            attempt.identity, self._patient, self._order, text=self._text
+        )
         operation = self._desk.record(engine.send(message, attempt._replace(patient=self._patient.identity.key)))
         engine.close()
         return operation.outcome == Outcome.ACKNOWLEDGED
@@ -116,7 +124,11 @@ class Journey:
         return seen
 
     def _is_complete(self, page: StudyPage) -> bool:
-        return page.images >= IMAGES and page.accession == self._order.accession and any(self._text in text for text in page.results)
+        return (
+            page.images >= IMAGES
+            and page.accession == self._order.accession
+            and any(self._text in text for text in page.results)
+        )
 
     def _found_by_qido(self) -> bool:
         desk, place = self._desk, self._places["https"][-1]

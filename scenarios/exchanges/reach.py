@@ -43,7 +43,9 @@ def _mllp_answer(desk: Desk, place: Place) -> Case:
         return Case("MLLP", place.name, "an acknowledgement", failed.reason)
     finally:
         engine.close()
-    found = {None: "silence", b"": "the connection closed"}.get(answer, "an acknowledgement" if b"MSA|" in (answer or b"") else "other bytes")
+    found = {None: "silence", b"": "the connection closed"}.get(
+        answer, "an acknowledgement" if b"MSA|" in (answer or b"") else "other bytes"
+    )
     return Case("MLLP", place.name, "an acknowledgement", found)
 
 

@@ -8,7 +8,14 @@ from simulators.operations import Kind, Operation, Outcome
 from simulators.web.tls_inspection import TlsSeen, inspect_tls
 
 TLS_CASES = ("TLS 1.2 or newer", "TLS 1.0 and 1.1", "chain and validity", "name covered")
-VISIT_CASES = ("wrong password", "login", "list of studies", "study page", "session after a reconnect", "study after a reconnect")
+VISIT_CASES = (
+    "wrong password",
+    "login",
+    "list of studies",
+    "study page",
+    "session after a reconnect",
+    "study after a reconnect",
+)
 _NEW_ENOUGH = ("TLSv1.2", "TLSv1.3")
 
 
@@ -42,7 +49,11 @@ def visit(desk: Desk, place: Place) -> list[Case]:
 
     def told(operation: Operation, good: bool, expected: str, found: str) -> str:
         desk.record(operation)
-        return expected if operation.outcome == Outcome.ACKNOWLEDGED and good else found or viewer.last_failure or f"HTTP {operation.status}"
+        return (
+            expected
+            if operation.outcome == Outcome.ACKNOWLEDGED and good
+            else found or viewer.last_failure or f"HTTP {operation.status}"
+        )
 
     wrong = desk.record(viewer.login(web.user, "not-" + web.password[:4], desk.attempt(Kind.ECHO)))
     refused = wrong.outcome == Outcome.REFUSED and wrong.status in (401, 403)

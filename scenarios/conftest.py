@@ -1,0 +1,401 @@
+"""pytest's side of the catalogue: the options, the lab that all checks share, and the way from a test to its verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from compose.lab import Defects, Lab, LabError
+from compose.native import NativeLab
+from lbconfig.site import Site, Vip
+from lbconfig.site_file import SiteError, load_site
+from reports.errors import ReportError
+from reports.terminal import VerdictBoard, print_verdict
+from reports.writer import remove_older_report
+from scenarios.acceptance import Acceptance
+from scenarios.catalogue import BY_ID, place
+from scenarios.episodes import Episode
+from scenarios.exchanges.places import Desk
+from scenarios.faults import Fault, MissingAbilityError, NodeCrashed, NodeHalted, NodePaused, ServicesKilled
+from scenarios.findings import Finding, skipped, unknown
+from scenarios.handover import balancer_seen, hand_over, keep_logs, lab_directory
+from scenarios.kit import Kit, pack, web_access
+from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, Options, UsageError, checked, fresh_seed
+from scenarios.plants import PlantError, plant_named
+from scenarios.play import Script, play
+from scenarios.run import Run
+from scenarios.talkers import Talker, talker
+from scenarios.traffic import EpisodeError, TalkerFactory
+from scenarios.workloads import reconnect_at_random, stream_steadily
+from simulators.client import Attempt, Timeouts
+from simulators.dicom.modality import Modality
+from simulators.operations import Kind
+
+Judge = Callable[[Finding], None]
+_JUDGED_LAST = ("LOSS-1", "ORDER-1")  # over everything that the others did
+
+
+class Session:
+    """What the whole pytest session shares beside its fixtures."""
+
+    def __init__(self, options: Options, site: Site, defects: Defects) -> None:
+        self.options = options
+        self.site = site
+        self.defects = defects
+        self.number = fresh_seed()
+        self.acceptance = Acceptance(site, options, self.number)
+        self.console = Console()
+        self.board: VerdictBoard | None = None
+        self.lab: Lab | None = None
+        self.run: Run | None = None
+        self.episodes: list[Episode] = []
+        self.is_active = False
+
+
+_SESSION = pytest.StashKey[Session]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the options of the report's contract."""
+    group = parser.getgroup("preflight")
+    group.addoption("--site", type=Path, default=DEFAULT_SITE, help="the site file")
+    group.addoption("--lab", choices=("native",), default="native", help="where it runs")
+    group.addoption("--profile", default="standard", help="a set of checks by name")
+    group.addoption("--seed", type=int, default=None, help="the seed of every random choice (default: a new one)")
+    group.addoption(
+        "--only", action="append", default=[], help="a check id, such as PERSIST-1 or PERSIST-1/HL7; may be repeated"
+    )
+    group.addoption("--out", type=Path, default=DEFAULT_OUT, help="the report's folder")
+    group.addoption("--plant", default=None, help="a defect that is put there on purpose (see `preflight plants`)")
+    group.addoption("--images", type=Path, default=None, help="a folder of DICOM files to store as well")
+    group.addoption("--messages", type=Path, default=None, help="a folder of HL7 files to send as well")
+    group.addoption("--board", action="store_true", help="show the verdicts as they come, instead of pytest's own lines")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the site and check the options before anything is started."""
+    config.addinivalue_line("markers", "check(id): the check of the catalogue that a test judges")
+    seed = config.getoption("--seed")
+    try:
+        options = checked(
+            Options(
+                site=config.getoption("--site"),
+                lab=config.getoption("--lab"),
+                profile=config.getoption("--profile"),
+                seed=fresh_seed() if seed is None else seed,
+                only=tuple(config.getoption("--only")),
+                out=config.getoption("--out"),
+                plant=config.getoption("--plant"),
+                images=config.getoption("--images"),
+                messages=config.getoption("--messages"),
+            )
+        )
+        site = load_site(options.site)
+        defects = plant_named(site, options.plant).defects if options.plant else Defects()
+    except (UsageError, SiteError, PlantError) as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[_SESSION] = session = Session(options, site, defects)
+    if config.getoption("--board"):
+        session.board = VerdictBoard(session.console, time.monotonic, [vip.name for vip in site.vip])
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        config.pluginmanager.unregister(reporter)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test one case for each VIP that its check is judged on."""
+    marker = metafunc.definition.get_closest_marker("check")
+    if marker is not None and "vip" in metafunc.fixturenames:
+        site = metafunc.config.stash[_SESSION].site
+        vips = [vip for vip in site.vip if vip.service in BY_ID[marker.args[0]].services]
+        metafunc.parametrize("vip", vips, ids=[vip.name for vip in vips])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the checks that this run gives, in the catalogue's order; those over everything that was done come last."""
+    wanted = {verdict.id for verdict in config.stash[_SESSION].acceptance.selected}
+    left = [item for item in items if _verdict_id(item) not in wanted and _check_id(item) is not None]
+    if left:
+        config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
+    items.sort(key=lambda item: ((check := _check_id(item)) in _JUDGED_LAST, place(check) if check else -1))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Make the report's folder ready once it is certain that checks will run."""
+    state = session.config.stash[_SESSION]
+    if session.config.option.collectonly or not session.items:
+        return
+    try:
+        remove_older_report(state.options.out)
+    except ReportError as error:
+        raise pytest.UsageError(str(error)) from error
+    state.is_active = True
+    if state.board is not None:
+        state.board.__enter__()
+        state.board.note(f"{state.site.name}: {len(session.items)} checks, seed {state.options.seed}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Show that a check begins."""
+    board = item.config.stash[_SESSION].board
+    if board is not None and (check_id := _check_id(item)) is not None:
+        board.started(_verdict_id(item), BY_ID[check_id].title)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Settle a check that broke down before it was judged: what it needed is missing (skipped), or it is unknown."""
+    report = yield
+    session = item.config.stash[_SESSION]
+    check_id = _check_id(item)
+    if check_id is None or call.when == "teardown":
+        return report
+    acceptance = session.acceptance
+    known = {result.id for result in acceptance.results}
+    if call.excinfo is not None and _verdict_id(item) not in known:
+        _settle(item, _breakdown(call.excinfo.value))
+    if session.board is not None and (call.when == "call" or call.excinfo is not None):
+        result = next(result for result in acceptance.results if result.id == _verdict_id(item))
+        session.board.finished(result, call.duration)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the report, whatever happened."""
+    state = session.config.stash.get(_SESSION, None)
+    if state is None or not state.is_active:
+        return
+    if state.board is not None:
+        state.board.__exit__(None, None, None)
+    report = hand_over(state.acceptance, state.run, state.episodes, state.options.out)
+    if state.run is not None:
+        state.run.close()
+    if state.lab is not None:
+        keep_logs(state.lab, state.options.out)
+    print_verdict(report, state.options.out / "index.html", state.console)
+
+
+@pytest.fixture(scope="session")
+def session(request: pytest.FixtureRequest) -> Session:
+    """Return what the session shares."""
+    return request.config.stash[_SESSION]
+
+
+@pytest.fixture(scope="session")
+def lab(session: Session) -> Iterator[Lab]:
+    """Bring the site up, once for all checks, and take it down at the end."""
+    lab: Lab = NativeLab(session.site, lab_directory(session.options.out), defects=session.defects)
+    session.lab = lab
+    lab.start()
+    try:
+        session.acceptance.balancer = balancer_seen(lab, session.site.balancer.product)
+        if session.board is not None:
+            session.board.note("the lab is up")
+        yield lab
+    finally:
+        lab.stop()
+
+
+@pytest.fixture(scope="session")
+def run(session: Session, lab: Lab) -> Run:
+    """Begin the run's history."""
+    session.run = Run(lab, lab.directory, session.options.seed, session.number)
+    return session.run
+
+
+@pytest.fixture(scope="session")
+def kit(session: Session, run: Run) -> Kit:
+    """Gather the samples, and store one study straight on a node for the web page to have something to show."""
+    study = run.identities.next(Kind.STUDY)
+    kit = pack(run.site, web_access(run.lab, study.uid), session.options.images, session.options.messages)
+    vip = run.site.vip_of("dicom")
+    modality = Modality(
+        run.straight(vip, vip.real_server[0]),
+        run.lab.source_addresses(1)[0],
+        images=[kit.small_image],
+        calling_ae=run.site.dicom.calling_ae_titles[0],
+        called_ae=run.site.dicom.ae_title,
+        timeouts=run.timeouts(),
+    )
+    identity = run.identities.next(Kind.INSTANCE)
+    instance = kit.small_image.named(
+        identity, study, run.identities.next(Kind.SERIES), run.identities.next(Kind.PATIENT), None
+    )
+    run.record(modality.store(instance, Attempt(identity, workload=run.workload("first study"))))
+    modality.release()
+    return kit
+
+
+@pytest.fixture
+def desk(request: pytest.FixtureRequest, run: Run, kit: Kit) -> Desk:
+    """Make what an exchange needs, with a workload of its own."""
+    return Desk(run, kit, run.timeouts(), run.workload(_verdict_id(request.node)))
+
+
+@pytest.fixture
+def judge(request: pytest.FixtureRequest) -> Judge:
+    """Settle the check of the test that asks; end the test as its verdict says."""
+    return lambda finding: _settle_and_end(request.node, finding)
+
+
+@pytest.fixture(scope="session")
+def talkers(run: Run, kit: Kit) -> TalkerFactory:
+    """Make talkers through a VIP, with the site's time-outs."""
+    return _talkers(run, kit, run.timeouts())
+
+
+@pytest.fixture(scope="session")
+def reconnects(run: Run, talkers: TalkerFactory) -> int:
+    """Let many sources reconnect in random order on every VIP; return the workload's number."""
+    workload = run.workload("reconnects in random order")
+    reconnect_at_random(run, talkers, workload)
+    return workload
+
+
+@pytest.fixture(scope="session")
+def steady_stream(run: Run, talkers: TalkerFactory) -> int:
+    """Let a few sources say a lot on every VIP; return the workload's number."""
+    workload = run.workload("steady stream")
+    stream_steadily(run, talkers, workload)
+    return workload
+
+
+@pytest.fixture(scope="session")
+def services_stopped(session: Session, run: Run, talkers: TalkerFactory) -> Episode:
+    """Stop all services of the last node under traffic, until every server is DOWN; then start them again."""
+    objective_s = max(vip.limits.down_s for vip in run.site.vip) + 1
+    fault = ServicesKilled(run.site.node[-1].name)
+    return _played(session, talkers, fault, hold_at_most_s=objective_s, until_status="DOWN", after_s=1)
+
+
+@pytest.fixture(scope="session")
+def node_died(session: Session, run: Run, kit: Kit) -> Episode:
+    """Let the first node die under traffic, until everybody has recovered; then revive it and watch who goes back."""
+    limits = [vip.limits for vip in run.site.vip]
+    objective_s = max(max(limit.new_s, limit.sticky_s, limit.established_s, limit.down_s) for limit in limits) + 1
+    patient = msgspec.structs.replace(run.timeouts(), response_s=objective_s, negotiate_s=objective_s)
+    fault = NodeCrashed(run.site.node[0].name)
+    factory = _talkers(run, kit, patient)
+    return _played(
+        session,
+        factory,
+        fault,
+        hold_at_least_s=4,
+        hold_at_most_s=objective_s,
+        until_status="DOWN",
+        recovered=True,
+        after_s=4,
+        new_sources=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def node_paused(session: Session, run: Run, kit: Kit) -> Episode:
+    """Let the last node hang for some seconds under traffic of clients that wait less long and try again."""
+    impatient = msgspec.structs.replace(run.timeouts(), response_s=1.5)
+    fault = NodePaused(run.site.node[-1].name)
+    return _played(session, _talkers(run, kit, impatient), fault, hold_at_least_s=4, hold_at_most_s=4, after_s=2)
+
+
+@pytest.fixture(scope="session")
+def node_halted(session: Session, run: Run, talkers: TalkerFactory) -> Episode:
+    """Halt all real servers of the first node under traffic, until nobody is without an answer; then put them online."""
+    objective_s = max(vip.limits.halted_s for vip in run.site.vip) + 2
+    fault = NodeHalted(run.site.node[0].name)
+    return _played(
+        session,
+        talkers,
+        fault,
+        hold_at_least_s=3,
+        hold_at_most_s=objective_s,
+        until_status="MAINT",
+        recovered=True,
+        after_s=1,
+    )
+
+
+def _played(
+    session: Session,
+    factory: TalkerFactory,
+    fault: Fault,
+    *,
+    hold_at_most_s: float,
+    hold_at_least_s: float = 0,
+    until_status: str | None = None,
+    recovered: bool = False,
+    after_s: float,
+    new_sources: bool = False,
+) -> Episode:
+    if session.run is None:
+        raise EpisodeError("traffic: expected a run that has begun, found none")
+    up_within_s = max(vip.health_check.up_within_s for vip in session.site.vip) + 2
+    script = Script(
+        fault=fault,
+        hold_at_least_s=hold_at_least_s,
+        hold_at_most_s=hold_at_most_s,
+        until_status=until_status,
+        recovered=recovered,
+        up_within_s=up_within_s,
+        after_s=after_s,
+        new_sources=new_sources,
+    )
+    if session.board is not None:
+        session.board.note(f"{fault.name}: {fault.node}, under traffic on every VIP")
+    episode = play(session.run, script, factory)
+    session.episodes.append(episode)
+    return episode
+
+
+def _talkers(run: Run, kit: Kit, timeouts: Timeouts) -> TalkerFactory:
+    def make(vip: Vip, source: str) -> Talker:
+        return talker(run, kit, run.through(vip), source, timeouts)
+
+    return make
+
+
+def _check_id(item: pytest.Item) -> str | None:
+    marker = item.get_closest_marker("check")
+    return str(marker.args[0]) if marker else None
+
+
+def _vip(item: pytest.Item) -> str | None:
+    vip = item.callspec.params.get("vip") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
+    return vip.name if isinstance(vip, Vip) else None
+
+
+def _verdict_id(item: pytest.Item) -> str:
+    vip = _vip(item)
+    return f"{_check_id(item)}/{vip}" if vip else str(_check_id(item))
+
+
+def _settle(item: pytest.Item, finding: Finding) -> str:
+    evidence = ["operations.parquet", "receipts.parquet", "logs/haproxy.log", "logs/haproxy.cfg"]
+    result = item.config.stash[_SESSION].acceptance.settle(str(_check_id(item)), _vip(item), finding, evidence)
+    return result.verdict
+
+
+def _settle_and_end(item: pytest.Item, finding: Finding) -> None:
+    verdict = _settle(item, finding)
+    if verdict == "skipped":
+        pytest.skip(finding.reason)
+    if verdict in ("fail", "unknown"):
+        _end(f"{verdict}: {finding.reason}")
+
+
+def _end(reason: str) -> NoReturn:
+    pytest.fail(reason, pytrace=False)
+
+
+def _breakdown(error: BaseException) -> Finding:
+    if isinstance(error, MissingAbilityError):
+        return skipped(f"this target cannot {error}")
+    if isinstance(error, LabError):
+        return unknown(f"the lab: {error}")
+    return unknown(f"the check itself broke down: {type(error).__name__}: {error}")

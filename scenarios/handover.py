@@ -1,0 +1,75 @@
+"""What is handed over when a run ends: records as Parquet, the raw logs and journals, and the report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from compose.lab import CanReadJournals, CanSteerBalancer, Lab
+from reports.verdict import BalancerSeen, Pictures, Report
+from reports.writer import write_report
+from scenarios.acceptance import Acceptance, sha256
+from scenarios.episodes import Episode
+from scenarios.frames import operations_frame
+from scenarios.pictures import pictures_of
+from scenarios.run import Run
+
+OPERATIONS = "operations.parquet"
+RECEIPTS = "receipts.parquet"
+BALANCER_LOG = "logs/haproxy.log"
+BALANCER_CONFIGURATION = "logs/haproxy.cfg"
+
+
+def lab_directory(out: Path) -> Path:
+    """Return where the lab of a run lives while it runs; its logs and journals stay, the rest is removed with it."""
+    return out / "logs" / "lab"
+
+
+def balancer_seen(lab: Lab, product: str) -> BalancerSeen:
+    """Return the balancer as it is: product, version, and the digest of the configuration that it runs."""
+    if not isinstance(lab, CanSteerBalancer):
+        return BalancerSeen(product=product, version="not told", configuration_sha256="")
+    return BalancerSeen(
+        product=product, version=lab.balancer.info().version, configuration_sha256=sha256(lab.configuration_file)
+    )
+
+
+def write_records(run: Run, out: Path) -> pl.DataFrame:
+    """Write all operations and receipts of a run as Parquet; return the operations."""
+    operations = operations_frame([run.history_path])
+    operations.write_parquet(out / OPERATIONS)
+    run.all_receipts().write_parquet(out / RECEIPTS)
+    return operations
+
+
+def keep_logs(lab: Lab, out: Path) -> None:
+    """Copy a lab's configuration, logs and journals below `out/logs`, and remove what else it left there."""
+    logs = out / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    for log in sorted((lab.directory / "logs").glob("*")):
+        shutil.copyfile(log, logs / log.name)
+    if isinstance(lab, CanSteerBalancer):
+        for source, name in ((lab.configuration_file, BALANCER_CONFIGURATION), (lab.log_file, BALANCER_LOG)):
+            if source.exists():
+                shutil.copyfile(source, out / name)
+    if isinstance(lab, CanReadJournals):
+        for node, folder in lab.node_directories().items():
+            for journal in sorted(folder.glob("journal/*.receipts")):
+                shutil.copyfile(journal, logs / f"{node}-{journal.name}")
+    for history in sorted(lab.directory.glob("*.operations")):
+        shutil.copyfile(history, logs / history.name)
+    shutil.rmtree(lab.directory, ignore_errors=True)
+
+
+def hand_over(acceptance: Acceptance, run: Run | None, episodes: Sequence[Episode], out: Path) -> Report:
+    """Write everything into `out` and return the report. Without a run (the lab never came up) there is only the report."""
+    pictures = Pictures()
+    if run is not None:
+        operations = write_records(run, out)
+        pictures = pictures_of(run.site, operations, episodes, run.started_ns)
+    report = acceptance.report()
+    write_report(out, report, pictures)
+    return report

@@ -1,0 +1,60 @@
+"""LOSS-1 and ORDER-1: through every fault nothing acknowledged is lost, added or changed, and no order is turned round."""
+
+import polars as pl
+import pytest
+
+from lbconfig.site import Vip
+from scenarios.checkers.loss import judge_loss, judge_visible
+from scenarios.checkers.order import judge_order
+from scenarios.conftest import Judge
+from scenarios.episodes import Episode
+from scenarios.exchanges.dmwl import found_items
+from scenarios.exchanges.places import Desk, places
+from scenarios.run import STORED_KINDS, Run
+from scenarios.talkers import LOSS_STATION
+from simulators.dicom.worklist_client import WorklistQuery
+from simulators.operations import Outcome
+
+PAYLOADS = {"dicom": "images", "hl7": "messages", "https": "notes"}
+AT_LEAST = {"dicom": 400, "hl7": 1000, "https": 400}
+ORDERS_AT_LEAST = 100
+
+
+@pytest.mark.check("LOSS-1")
+@pytest.mark.usefixtures("steady_stream", "services_stopped", "node_died", "node_paused", "node_halted")
+def test_nothing_acknowledged_is_lost(desk: Desk, vip: Vip, judge: Judge) -> None:
+    """Join everything that was ever acknowledged in this run with the journals of all nodes."""
+    run = desk.run
+    if vip.service == "dmwl":
+        _judge_orders(desk, vip, judge)
+        return
+    operations = run.operations(vip.service, kinds=STORED_KINDS)
+    judge(
+        judge_loss(operations, run.receipts(vip.service), at_least=AT_LEAST[vip.service], payload=PAYLOADS[vip.service])
+    )  # fmt: skip
+
+
+@pytest.mark.check("ORDER-1")
+@pytest.mark.usefixtures("vip", "services_stopped", "node_died", "node_paused", "steady_stream")
+def test_no_message_is_applied_after_a_later_one_was_acknowledged(
+    run: Run, services_stopped: Episode, node_died: Episode, node_paused: Episode, steady_stream: int, judge: Judge
+) -> None:
+    """Compare, for each patient, when copies were taken with when later messages were acknowledged."""
+    workloads = [episode.workload for episode in (services_stopped, node_died, node_paused)]
+    judge(judge_order(run.operations("hl7", [*workloads, steady_stream]), run.receipts("hl7"), at_least=300))
+
+
+def _judge_orders(desk: Desk, vip: Vip, judge: Judge) -> None:
+    """A worklist takes no orders itself: what HL7 acknowledged must be shown by every node and through the VIP."""
+    run = desk.run
+    messages = run.operations("hl7").filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
+    acknowledged = {run.orders[key] for key in messages["key"].to_list() if key in run.orders}
+    visible: dict[str, set[str]] = {}
+    for place in places(run, vip):
+        items, failure = found_items(desk, place, WorklistQuery(station_ae=LOSS_STATION))
+        if not failure:
+            visible[place.name] = {item.accession for item in items}
+    attempted = set(run.orders.values())
+    judge(
+        judge_visible(acknowledged, attempted, visible, places_required=len(vip.real_server) + 1, at_least=ORDERS_AT_LEAST)
+    )  # fmt: skip
