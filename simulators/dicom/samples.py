@@ -16,6 +16,7 @@ import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import UID
 
 from .errors import ImageError
@@ -203,6 +204,7 @@ def _loaded(path: Path, name: str) -> SampleImage | None:
         if dataset.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
             return None
         syntax = _sendable_syntax(path, syntax)
+        _check_pixels(path, dataset, syntax)
         instance = encode_instance(dataset, syntax, str(path), keep_private=False)
     except InvalidDicomError as error:
         raise ImageError(f"{path}: expected a DICOM file (PS3.10), found another; keep other files elsewhere") from error
@@ -219,6 +221,15 @@ def _sendable_syntax(path: Path, syntax: str) -> str:
             f"{path}: transfer syntax: expected a little endian one, found {syntax or 'none'}; convert it (dcmconv +te)"
         )
     return syntax
+
+
+def _check_pixels(path: Path, dataset: Dataset, syntax: str) -> None:
+    """Refuse a file that was cut off: pydicom reads what there is."""
+    if "PixelData" not in dataset or UID(syntax).is_encapsulated:
+        return
+    expected, found = get_expected_length(dataset), len(dataset.PixelData)
+    if found < expected:
+        raise ImageError(f"{path}: pixel data: expected {expected} bytes, found {found}; the file is cut off")
 
 
 def _generated_header(modality: str, kind: _Generated) -> Dataset:
