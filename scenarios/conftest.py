@@ -78,6 +78,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--board", action="store_true", help="show the verdicts as they come, instead of pytest's own lines")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Read the site and check the options before anything is started."""
     config.addinivalue_line("markers", "check(id): the check of the catalogue that a test judges")

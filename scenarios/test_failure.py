@@ -22,7 +22,7 @@ def test_a_stopped_service_is_down_in_time_and_up_again(services_stopped: Episod
 
 @pytest.mark.check("FAILOVER-1")
 def test_sessions_recover_when_a_node_dies(run: Run, node_died: Episode, vip: Vip, judge: Judge) -> None:
-    """Let a node die under new, sticky and established sessions on all VIPs, and time how long each went without an answer."""
+    """Let a node die under new, sticky and established sessions on all VIPs, and time how long each went unanswered."""
     operations = run.operations(vip.service, [node_died.workload])
     judge(judge_recovery(vip, run.site.balancer, node_died, operations))
 

@@ -45,7 +45,7 @@ def test_no_message_is_applied_after_a_later_one_was_acknowledged(
 
 
 def _judge_orders(desk: Desk, vip: Vip, judge: Judge) -> None:
-    """A worklist takes no orders itself: what HL7 acknowledged must be shown by every node and through the VIP."""
+    """Judge a worklist, which takes no orders itself: what HL7 acknowledged must be shown by every node and the VIP."""
     run = desk.run
     messages = run.operations("hl7").filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
     acknowledged = {run.orders[key] for key in messages["key"].to_list() if key in run.orders}

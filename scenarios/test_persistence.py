@@ -28,7 +28,7 @@ def test_each_source_meets_one_node_however_often_it_reconnects(
     node_of_id = {server.id: server.node for server in vip.real_server}
     table = {entry.source: node_of_id.get(entry.server_id, "") for entry in lab.balancer.table(vip.name)}
     log = {
-        (seen.client_address, seen.client_port): node_of_label.get(seen.server, "")
+        (seen.client, seen.client_port): node_of_label.get(seen.server or "", "")
         for seen in read_log(lab.log_file).connections
         if seen.vip == vip.name
     }

@@ -1,0 +1,195 @@
+"""The command `preflight`: it parses, calls, prints. Everything else lives in the rooms."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from compose.lab import LabError
+from compose.native import NativeLab
+from lbconfig.site import Site
+from lbconfig.site_file import SiteError, load_site
+from reports.errors import ReportError
+from reports.terminal import print_verdict
+from reports.writer import read_report
+from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, ROOT, Options, UsageError, checked, fresh_seed
+from scenarios.plants import PlantError, plant_named, plants
+
+EXIT_OF = {"pass": 0, "pass_with_waivers": 0, "fail": 1, "incomplete": 3}
+BAD_USAGE = 2
+INCOMPLETE = 3
+PYTEST_USAGE_ERROR = 4  # pytest.ExitCode.USAGE_ERROR; pytest itself belongs to the scenarios
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Proves a load-balanced imaging site."
+)
+lab_app = typer.Typer(no_args_is_help=True, help="Bring a lab up, to play with.")
+app.add_typer(lab_app, name="lab")
+
+SiteOption = Annotated[Path, typer.Option("--site", help="The site file.")]
+
+
+@app.command()
+def accept(
+    site: SiteOption = DEFAULT_SITE,
+    lab: Annotated[str, typer.Option(help="Where it runs: native.")] = "native",
+    profile: Annotated[str, typer.Option(help="A set of checks by name.")] = "standard",
+    seed: Annotated[int | None, typer.Option(help="The seed of every random choice; a new one where none is given.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A check id, such as PERSIST-1 or PERSIST-1/HL7; may be repeated.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The report's folder.")] = DEFAULT_OUT,
+    plant: Annotated[str | None, typer.Option(help="A defect that is put there on purpose.")] = None,
+    images: Annotated[Path | None, typer.Option(help="A folder of DICOM files to store as well.")] = None,
+    messages: Annotated[Path | None, typer.Option(help="A folder of HL7 files to send as well.")] = None,
+) -> None:
+    """Run the acceptance suite and hand over the report. Exit: 0 pass, 1 fail, 2 bad usage or site file, 3 incomplete."""
+    if lab != "native":
+        _refuse(f"--lab: expected native, found {lab}")
+    options = Options(
+        site=site, lab="native", profile=profile, seed=fresh_seed() if seed is None else seed, only=tuple(only or ()), out=out,
+        plant=plant, images=images, messages=messages,
+    )  # fmt: skip
+    try:
+        options = checked(options)
+        loaded = load_site(options.site)
+        if options.plant:
+            plant_named(loaded, options.plant)
+    except (UsageError, SiteError, PlantError) as error:
+        _refuse(str(error))
+    raise typer.Exit(_suite(options))
+
+
+@app.command("plants")
+def plants_command(
+    site: SiteOption = DEFAULT_SITE,
+    as_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+) -> None:
+    """List the defects that can be put there on purpose, with the check that must see each."""
+    known = plants(_site(site))
+    if as_json:
+        listed = [{"id": plant.id, "breaks": plant.breaks, "check": plant.check, "vip": plant.vip} for plant in known]
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(listed), indent=2).decode() + "\n")
+        return
+    table = Table("plant", "what is broken", "must be caught by")
+    for plant in known:
+        table.add_row(plant.id, plant.breaks, f"{plant.check}/{plant.vip}" if plant.vip else plant.check)
+    Console().print(table)
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="The report's folder.")] = DEFAULT_OUT,
+) -> None:
+    """Print the verdict of a report that was written before; exit as `accept` did."""
+    try:
+        found = read_report(out / "report.json")
+    except ReportError as error:
+        _refuse(str(error))
+    print_verdict(found, out / "index.html", Console())
+    raise typer.Exit(EXIT_OF[found.verdict])
+
+
+@lab_app.command("up")
+def lab_up(
+    site: SiteOption = DEFAULT_SITE,
+    directory: Annotated[Path, typer.Option("--dir", help="Where it keeps logs, journals and images.")] = Path("out") / "lab",
+) -> None:
+    """Bring the native lab up, print where everything is, and take it down at Ctrl-C."""
+    loaded = _site(site)
+    console = Console()
+    try:
+        lab = NativeLab(loaded, directory)
+        lab.start()
+    except LabError as error:
+        console.print(f"[bold red]{error}[/]", highlight=False)
+        raise typer.Exit(INCOMPLETE) from error
+    try:
+        _show_lab(console, loaded, lab)
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    finally:
+        lab.stop()
+
+
+def main() -> None:
+    """Run the command."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    app()
+
+
+def _suite(options: Options) -> int:
+    """Run the scenarios by pytest, in a process of its own, and return the exit code that its report calls for."""
+    arguments = [
+        "--site", str(options.site), "--lab", options.lab, "--profile", options.profile, "--seed", str(options.seed), "--out",
+        str(options.out),
+    ]  # fmt: skip
+    for name, value in (("--plant", options.plant), ("--images", options.images), ("--messages", options.messages)):
+        arguments += [name, str(value)] if value else []
+    for check in options.only:
+        arguments += ["--only", check]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        "-p",
+        "no:logging",
+        "-p",
+        "no:cacheprovider",
+    ]
+    suite = subprocess.Popen([*command, "--board", str(ROOT / "scenarios"), *arguments], env=_environment())
+    while True:
+        try:
+            code = suite.wait()
+            break
+        except KeyboardInterrupt:  # the suite was interrupted as well: it takes the lab down and reports what it has
+            continue
+    if code == PYTEST_USAGE_ERROR:
+        return BAD_USAGE
+    try:
+        return EXIT_OF[read_report(options.out / "report.json").verdict]
+    except ReportError as error:
+        Console(stderr=True).print(f"{error}", highlight=False)
+        return INCOMPLETE
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def _show_lab(console: Console, site: Site, lab: NativeLab) -> None:
+    table = Table("virtual service", "address", "real servers")
+    for vip in site.vip:
+        servers = ", ".join(
+            f"{server.label} {site.node_named(server.node).address}:{server.port}" for server in vip.real_server
+        )
+        table.add_row(vip.name, f"{vip.address}:{vip.port}", servers)
+    console.print(table)
+    console.print(f"Web page: user {lab.web_user}, password {lab.web_password}; CA {lab.ca_file}", highlight=False)
+    console.print("Ctrl-C takes it down.")
+
+
+def _site(path: Path) -> Site:
+    try:
+        return load_site(path)
+    except SiteError as error:
+        _refuse(str(error))
+
+
+def _refuse(message: str) -> NoReturn:
+    Console(stderr=True).print(message, highlight=False, soft_wrap=True, markup=False)
+    raise typer.Exit(BAD_USAGE)
+
+
+if __name__ == "__main__":
+    main()
