@@ -66,7 +66,9 @@ def timeline_svg(name: str, timelines: Sequence[Timeline]) -> str:
         axes.set_ylim(len(timelines) - 0.45, -0.55)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("seconds from the fault's begin")
-        axes.margins(x=0.03)
+        moments_s = [event.at_s for timeline in timelines for event in timeline.events] or [0.0]
+        margin_s = 0.02 * (max(moments_s) - min(moments_s)) or 1.0
+        axes.set_xlim(min(moments_s) - margin_s, max(moments_s) + margin_s)
         seen = dict.fromkeys(event.what for timeline in timelines for event in timeline.events)
         kinds = [what for what in _MOMENTS if what in seen] + [what for what in seen if what not in _MOMENTS]
         axes.legend(handles=[_mark(what) for what in kinds], loc="lower left", bbox_to_anchor=(0, 1), ncols=6,
@@ -144,8 +146,6 @@ def _draw_lane(axes: Axes, lane: int, timeline: Timeline) -> None:
         axes.barh(lane, span_s, left=at_s["first error"], height=0.16, color="#D55E00", alpha=0.55, linewidth=0)
     for event in timeline.events:
         axes.add_line(_mark(event.what, event.at_s, lane))
-        axes.update_datalim([(event.at_s, lane)])
-    axes.autoscale_view(scaley=False)
 
 
 def _mark(what: str, at_s: float = 0.0, lane: float = 0.0) -> Line2D:

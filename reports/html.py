@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from .figures import timeline_svg, traffic_svg
 from .text import legible, shortened
-from .values import compared, scalar
+from .values import THIN, compared, scalar
 from .verdict import CheckResult, Pictures, Report, Timeline
 from .words import MARKS, MEANINGS, REPORT_MARKS, REPORT_WORDS, WORDS, kind_sentence, verdict_sentence
 
@@ -66,6 +66,7 @@ def html_report(report: Report, pictures: Pictures) -> str:
         findings=findings,
         waived=[check for check in report.checks if check.waiver is not None],
         catalogue=_catalogue(report.checks),
+        skipped=_skipped(report.checks),
         stories=_stories(pictures.timelines),
         traffic=_traffic(pictures),
         faults=pictures.faults,
@@ -134,6 +135,15 @@ def _catalogue(checks: Sequence[CheckResult]) -> list[list[CheckResult]]:
     return list(by_check.values())
 
 
+def _skipped(checks: Sequence[CheckResult]) -> list[list[CheckResult]]:
+    """Gather the skipped verdicts that belong to one check and have one reason: they make one line."""
+    alike: dict[tuple[str, str], list[CheckResult]] = {}
+    for check in checks:
+        if check.verdict == "skipped":
+            alike.setdefault((check.check, check.reason), []).append(check)
+    return list(alike.values())
+
+
 def _matrix(checks: Sequence[CheckResult], vips: Sequence[str]) -> list[Row]:
     return [
         Row(
@@ -160,7 +170,7 @@ def _story(name: str, fault: str, lanes: Sequence[Timeline]) -> Story:
     moments = []
     for what in sorted(earliest, key=lambda what: earliest[what]):
         at_s = [next((event.at_s for event in lane.events if event.what == what), None) for lane in lanes]
-        moments.append((what, tuple(scalar(value, unit="s") for value in at_s)))
+        moments.append((what, tuple("—" if value is None else f"{value:.2f}{THIN}s" for value in at_s)))
     return Story(fault, Markup(timeline_svg(name, lanes)), tuple(lane.vip for lane in lanes), tuple(moments))  # noqa: S704  escaped by the XML writer
 
 

@@ -168,7 +168,7 @@ def _rows(values: dict[str, Any]) -> dict[str, Shown]:
         ):
             for inner, item in value.items():
                 inner_label, inner_unit = label_and_unit(str(inner))
-                rows[f"{label} · {inner_label}"] = shown(item, str(inner), inner_unit or unit)
+                rows[f"{label}, {inner_label}"] = shown(item, str(inner), inner_unit or unit)
         else:
             rows[label] = shown(value, name, unit)
     return rows

@@ -137,8 +137,12 @@ def test_a_waiver_names_who_accepted_what_and_until_when(make_check: CheckFactor
 
 
 def test_what_was_not_tested_is_listed_with_what_was_skipped(make_check: CheckFactory, make_report: ReportFactory) -> None:
-    page = _page(make_report(make_check("CONFIG-7", "skipped", reason="no appliance")))
-    assert "PAIR-1 (brief 7.5) this lab has one balancer CONFIG-7 skipped: no appliance" in page.text
+    checks = [
+        make_check(check_id, "skipped", reason="no appliance") for check_id in ("CONFIG-1/HL7", "CONFIG-1/DMWL", "OPS-1")
+    ]
+    page = _page(make_report(*checks))
+    assert "PAIR-1 (brief 7.5) this lab has one balancer" in page.text
+    assert "CONFIG-1: HL7 , DMWL skipped: no appliance OPS-1 skipped: no appliance" in page.text
 
 
 def test_a_time_line_is_drawn_and_told_in_numbers(
@@ -146,7 +150,7 @@ def test_a_time_line_is_drawn_and_told_in_numbers(
 ) -> None:
     page = _page(make_report(make_check("FAILOVER-1/DICOM")), pictures)
     assert page.tags.count("svg") == 2
-    assert "first error 0.2 s 0.2 s DOWN 1.6 s 1.6 s first success elsewhere 2 s 2 s" in page.text
+    assert "first error 0.20 s 0.20 s DOWN 1.60 s 1.60 s first success elsewhere 2.00 s 2.00 s" in page.text
 
 
 def test_without_pictures_there_is_no_section_for_them(make_report: ReportFactory) -> None:

@@ -87,8 +87,8 @@ def test_quantities_of_one_name_share_a_row(make_check: CheckFactory) -> None:
 def test_a_small_nested_value_becomes_rows_that_inherit_its_unit(make_check: CheckFactory) -> None:
     check = make_check("FAILOVER-1/HL7", measured={"recovered_s": {"new": 2, "sticky": 2.3}}, limit={}, predicted={})
     assert [(row.label, row.measured) for row in compared(check)] == [
-        ("recovered · new", Text("2\u202fs")),
-        ("recovered · sticky", Text("2.3\u202fs")),
+        ("recovered, new", Text("2\u202fs")),
+        ("recovered, sticky", Text("2.3\u202fs")),
     ]
 
 
