@@ -200,36 +200,20 @@ class Keeper:
             self._signal(names, undo)
         asked: set[int] = set()
         deadline = time.monotonic() + _GRACE_S
-        while True:
-            for pid in set(descendants(os.getpid())) - asked:  # each time anew: one may have been about to fork
-                _kill(pid, signal.SIGKILL if _is_stopped(pid) else signal.SIGTERM)
-                asked.add(pid)
-            if not self._wait_for_a_child(deadline):
-                break
-        while left := descendants(os.getpid()):  # a killed parent hands its children to us: look until there is none
+        while left := descendants(os.getpid()):  # each time anew: one may have been about to fork, or lost its parent to us
+            out_of_patience = time.monotonic() >= deadline
             for pid in left:
-                _kill(pid, signal.SIGKILL)
-            self._wait_for_a_child(time.monotonic() + _GRACE_S)
+                if out_of_patience or _is_stopped(pid):
+                    _kill(pid, signal.SIGKILL)
+                elif pid not in asked:
+                    _kill(pid, signal.SIGTERM)
+                    asked.add(pid)
+            _wait_for_exit(left[0], _GRACE_S if out_of_patience else deadline - time.monotonic())
+            self._reap()
         for directory in self._directories:
             import shutil  # only now: keeps the start short
 
             shutil.rmtree(directory, ignore_errors=True)
-
-    def _wait_for_a_child(self, deadline: float) -> bool:
-        """Reap, then wait for the next exit; false when no child is left or the deadline has passed."""
-        self._reap()
-        left = descendants(os.getpid())  # the first is a child of ours
-        left_s = deadline - time.monotonic()
-        if not left or left_s <= 0:
-            return False
-        pidfd = _pidfd(left[0])
-        if pidfd is not None:
-            waiting = select.poll()
-            waiting.register(pidfd, select.POLLIN)
-            waiting.poll(left_s * 1000)
-            os.close(pidfd)
-        self._reap()
-        return True
 
 
 def descendants(root: int) -> list[int]:
@@ -264,6 +248,15 @@ def _kill(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def _wait_for_exit(pid: int, timeout_s: float) -> None:
+    pidfd = _pidfd(pid)
+    if pidfd is not None:
+        waiting = select.poll()
+        waiting.register(pidfd, select.POLLIN)
+        waiting.poll(max(0.0, timeout_s) * 1000)
+        os.close(pidfd)
 
 
 def _pidfd(pid: int) -> int | None:

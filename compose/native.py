@@ -25,7 +25,7 @@ from simulators.operations import Service, Way
 from simulators.web.certificates import LabAuthority
 
 from .keeper import FIRST_FD
-from .keeper_client import KeeperClient, python_environment
+from .keeper_client import Exit, KeeperClient, python_environment
 from .lab import Defects, LabError
 from .limits import LabTimeouts
 from .native_balancer import NativeBalancer, find_haproxy
@@ -163,6 +163,11 @@ class NativeLab:
     def resume_node(self, node: str) -> None:
         """Let a paused node go on."""
         self._running().resume(node)
+
+    def unexpected_exits(self) -> list[Exit]:
+        """Return the processes that have ended though nobody here ended them (faults end with SIGKILL), oldest first."""
+        keeper = self._keeper
+        return [ended for ended in keeper.status().exits if ended.code != -signal.SIGKILL] if keeper else []
 
     def vip_target(self, service: ServiceKind) -> Target:
         """Return where clients of a service send: its VIP."""

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from compose.keeper_client import KeeperClient, python_environment, wait_for_exit
+from compose.keeper_client import CHECKOUT, KeeperClient, python_environment, wait_for_exit
+from compose.lab import LabError
+from compose.ports import check_free
+from lbconfig.site import Site
+from lbconfig.site_file import load_site
 
 _VARIABLE = "PREFLIGHT_TEST_MARK"
 _LIMIT_S = 30.0
@@ -63,3 +69,42 @@ def keeper(marked: Marked, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeeperCl
     monkeypatch.setenv(_VARIABLE, marked.environment[_VARIABLE])
     with KeeperClient() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def site_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the loopback site, moved to a block of 127.0.0.0/8 where nobody listens, so that two runs do not meet."""
+    text = (CHECKOUT / "lbconfig" / "sites" / "loopback.toml").read_text()
+    chance = random.Random(os.getpid())
+    while True:
+        block = f"127.{chance.randint(64, 190)}.{chance.randint(1, 254)}."
+        path = tmp_path_factory.mktemp("site") / "site.toml"
+        path.write_text(text.replace("127.0.110.", block))
+        try:
+            check_free(endpoints_of(load_site(path)))
+        except LabError:
+            continue
+        return path
+
+
+@pytest.fixture
+def short_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give labs a directory of their own for sockets, with a short path."""
+    with tempfile.TemporaryDirectory(prefix="pf") as directory:
+        monkeypatch.setenv("TMPDIR", directory)
+        monkeypatch.setattr(tempfile, "tempdir", None)  # it remembers the one before
+        yield Path(directory)
+
+
+@pytest.fixture(scope="session")
+def endpoints(site_file: Path) -> list[tuple[str, int]]:
+    """Return all that a lab of the site listens on."""
+    return endpoints_of(load_site(site_file))
+
+
+def endpoints_of(site: Site) -> list[tuple[str, int]]:
+    """Return all that a lab of this site listens on."""
+    found = [(vip.address, vip.port) for vip in site.vip]
+    found += [(vip.fallback.address, vip.fallback.port) for vip in site.vip if vip.fallback]
+    found += [(site.node_named(server.node).address, server.port) for vip in site.vip for server in vip.real_server]
+    return list(dict.fromkeys(found))
