@@ -11,9 +11,9 @@ from ..client import Attempt, Begun, Connection, Failed, Target, Timeouts
 from ..operations import Operation, Outcome, Phase
 from .association import Association
 from .dimse import SUCCESS, VERIFICATION, WARNINGS, CommandField, CommandSet, c_echo_rq
+from .instances import IMPLICIT_LITTLE_ENDIAN
 from .negotiation import ProposedContext
 
-IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 VERIFICATION_CONTEXT = ProposedContext(VERIFICATION, (IMPLICIT_LITTLE_ENDIAN,))
 _NO_DIGEST = bytes(16)
 

@@ -256,8 +256,8 @@ class WaitingSocket(AssociationSocket):
     @property
     def ready(self) -> bool:
         """Whether there is something to read, the end of the connection included."""
-        if self.socket is None or not self._is_connected:
-            return False
+        if self.socket is None or not self._is_connected or not self.event_queue.empty():
+            return False  # what was read before is acted upon first: rubbish is answered before more of it is waited for
         try:
             found = bool(select.select([self.socket], [], [], _IDLE_WAIT_S if self.is_idle else 0)[0])
         except (OSError, ValueError):
@@ -283,7 +283,10 @@ class WaitingSocket(AssociationSocket):
         content = bytearray(nr_bytes)
         view, have = memoryview(content), 0
         while have < nr_bytes:
-            count = cast(socket.socket, self.socket).recv_into(view[have:])
+            try:
+                count = cast(socket.socket, self.socket).recv_into(view[have:])
+            except ConnectionResetError:
+                count = 0  # how a balancer's health check ends: no news for the log
             if not count:
                 return content[:have]
             have += count
@@ -319,5 +322,6 @@ class _Checkpoint(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         if self._connection.is_idle:
             self._connection.awake.clear()
-            self._connection.awake.wait(_IDLE_WAIT_S)
+            if self._connection.is_idle:  # still: what came in between must not be slept over
+                self._connection.awake.wait(_IDLE_WAIT_S)
         return super().wait(timeout)

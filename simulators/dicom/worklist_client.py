@@ -11,8 +11,9 @@ from ..operations import Operation, Outcome, Phase
 from .association import Association
 from .dimse import CANCELLED, SUCCESS, CommandField, CommandSet, c_cancel_rq, c_find_rq
 from .errors import ProtocolError
+from .instances import IMPLICIT_LITTLE_ENDIAN
 from .negotiation import ProposedContext
-from .requestor import IMPLICIT_LITTLE_ENDIAN, Requestor, check_answer
+from .requestor import Requestor, check_answer
 from .worklist_item import WorklistItem, WorklistQuery, decode_item
 
 __all__ = ["FindAnswer", "WorklistClient", "WorklistItem", "WorklistQuery"]

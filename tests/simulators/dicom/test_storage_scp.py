@@ -255,6 +255,13 @@ def test_other_clients_do_not_notice_garbage(standing_scp: RunningScp, garbage: 
         assert association.request(1, c_echo_rq(1))[0].status == 0x0000
 
 
+def test_another_protocol_is_answered_with_an_abort(standing_scp: RunningScp) -> None:
+    with socket.create_connection(("127.0.0.1", standing_scp.port)) as bad:
+        bad.settimeout(20)
+        bad.sendall(b"MSH|^~\\&|A")
+        assert bad.recv(4096)[:1] == b"\x07"
+
+
 def test_many_storescu_at_once_lose_nothing(storage_scp: RunningScp, tmp_path: Path) -> None:
     folders = [tmp_path / str(number) for number in range(6)]
     image = pydicom.dcmread(scanner_file("MR_small_implicit.dcm"))
