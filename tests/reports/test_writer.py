@@ -17,6 +17,7 @@ from reports.writer import read_report, remove_older_report, write_report
 if TYPE_CHECKING:
     from .conftest import CheckFactory, ReportFactory
 
+_CHECKOUT = Path(__file__).parents[2]
 _WRITES_FOR_EVER = """
 import sys
 from pathlib import Path
@@ -44,7 +45,9 @@ def test_everyone_may_read_a_report(tmp_path: Path, make_report: ReportFactory) 
 
 def test_a_writer_that_is_killed_leaves_a_whole_report(tmp_path: Path, make_report: ReportFactory) -> None:
     write_report(tmp_path, make_report(profile="x"), Pictures())
-    with subprocess.Popen([sys.executable, "-c", _WRITES_FOR_EVER, tmp_path], stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITES_FOR_EVER, tmp_path], cwd=_CHECKOUT, stdout=subprocess.PIPE, text=True
+    ) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
         sizes = {len(read_report(tmp_path / "report.json").profile) for _ in range(300)}
