@@ -71,7 +71,8 @@ class Query:
         if not keys:
             raise QueryRefused("expected keys, found an empty identifier")
         self._step = _step_of(identifier)
-        self._values = dict(_values(keys, _KEYS)) | dict(_values(_keys_of(self._step or Dataset()), _STEP_KEYS))
+        self._wanted = [*_values(keys, _KEYS), *_values(_keys_of(self._step or Dataset()), _STEP_KEYS)]
+        self._values = dict(self._wanted)  # for the fields that one key alone can name
         self.has_unsupported_keys = any(_is_unsupported(key, _KEYS) for key in keys) or any(
             _is_unsupported(key, _STEP_KEYS) for key in self._step or ()
         )
@@ -117,9 +118,9 @@ class Query:
         return found
 
     def _compiled(self) -> Iterator[tuple[str, matching.Test]]:
-        for field, key in self._values.items():
-            if not key.strip() or field in ("start_date", "start_time"):
-                continue
+        for field, key in self._wanted:
+            if field in ("start_date", "start_time"):
+                continue  # these belong together: moment_test
             if field == "patient_name":
                 yield field, matching.name_test(key)
             elif field == "study_uid":

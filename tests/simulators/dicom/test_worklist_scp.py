@@ -177,6 +177,13 @@ def test_a_query_that_is_none_is_refused_with_the_reason(
     assert client.last_failure == f"status A900H {comment}"
 
 
+def test_both_descriptions_are_matched_where_both_are_asked_for(worklist_scp: RunningScp) -> None:
+    query, step = Dataset(), Dataset()
+    query.RequestedProcedureDescription, step.ScheduledProcedureStepDescription = "Abdomen", "Thorax"
+    query.ScheduledProcedureStepSequence = [step]
+    assert find(worklist_scp, query) == [(0x0000, None)]
+
+
 def test_two_items_in_the_step_sequence_are_refused(worklist_scp: RunningScp) -> None:
     query = Dataset()
     query.ScheduledProcedureStepSequence = [Dataset(), Dataset()]
