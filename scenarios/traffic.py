@@ -155,13 +155,18 @@ class Traffic:
                 living.say_once(self._leave, tries_at_most=2)
 
     def _new_sources(self, vip: Vip, leave: threading.Event) -> None:
+        """Let new sources come and stay: least connections then turns to the dead node too, while it is not yet DOWN."""
+        staying: list[Living] = []
         for _ in range(NEW_SOURCES_AT_MOST):
             if leave.is_set() or self._no_more_new.is_set():
-                return
+                break
             living = self._add(vip, Role.NEW, self._run.lab.source_addresses(1)[0])
+            staying.append(living)
             living.say_once(leave)
-            living.hang_up()
             leave.wait(PACE_S)
+        leave.wait()
+        for living in staying:
+            living.hang_up()
 
     def _add(self, vip: Vip, role: Role, address: str) -> Living:
         living = Living(self._make_talker(vip, address), Source(address, vip.name, role), self._workload)

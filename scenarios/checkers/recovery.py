@@ -90,11 +90,13 @@ def _attempts_after(episode: Episode, operations: pl.DataFrame) -> dict[str, int
 def _predicted(vip: Vip, balancer: Balancer) -> dict[str, float]:
     """Say what the settings predict for a port that refuses.
 
-    HAProxy waits a second before each further try at the same server, and makes the last one elsewhere.
+    A source without an entry is sent elsewhere at once. For one with an entry HAProxy waits a second before each further
+    try at the same server, and makes the last one elsewhere.
     """
     check = vip.health_check
     turn_around_s = min(1.0, balancer.connect_timeout_s)
     down_s = check.interval_s + (check.fall - 1) * (check.fast_interval_s or check.interval_s)
     redispatched_s = max(balancer.retries - 1, 0) * turn_around_s if balancer.redispatch else down_s
     established_s = down_s if balancer.shutdown_sessions_on_down else vip.server_timeout_s
-    return {"new_s_at_most": redispatched_s, "sticky_s_at_most": redispatched_s, "established_s_at_most": established_s}
+    new_s = 0.0 if balancer.redispatch else down_s
+    return {"new_s_at_most": new_s, "sticky_s_at_most": redispatched_s, "established_s_at_most": established_s}

@@ -1,0 +1,23 @@
+"""Every planted defect is caught by the check that it names, on the VIP that it names."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from reports.writer import read_report
+from scenarios.options import ROOT
+from scenarios.plants import Plant
+
+RUN_WITHIN_S = 300
+
+
+def test_the_named_check_fails_on_the_named_vip(plant: Plant, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    command = [sys.executable, "-m", "preflight", "accept", "--plant", plant.id, "--only", plant.check, "--out", str(out)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_WITHIN_S, check=False)
+    report = read_report(out / "report.json")
+    named = f"{plant.check}/{plant.vip}" if plant.vip else plant.check
+    verdicts = {check.id: (check.verdict, check.reason) for check in report.checks}
+    assert verdicts[named][0] == "fail", f"{named}: {verdicts[named]}\n{run.stdout[-2000:]}{run.stderr[-2000:]}"
+    assert (run.returncode, report.verdict, report.plant) == (1, "fail", plant.id)
+    assert plant.id in (out / "index.html").read_text(encoding="utf-8")
