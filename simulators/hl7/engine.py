@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import select
+import socket
 import time
 from typing import NamedTuple
 
@@ -254,7 +255,7 @@ class InterfaceEngine:
         """Send the message and read until its fate is certain; raise Failed (INDETERMINATE) when the network ends it."""
         sock, timeouts = connection.socket, self.timeouts
         try:
-            sock.settimeout(timeouts.send_s)
+            _set_timeout(sock, timeouts.send_s)
             sock.sendall(frame(message))
         except OSError as error:
             raise self._failed(Phase.SEND, "the whole message to leave", str(error) or "no progress") from error
@@ -262,7 +263,7 @@ class InterfaceEngine:
         left = timeouts.response_s
         while left > 0:
             try:
-                sock.settimeout(left)
+                _set_timeout(sock, left)
                 data = sock.recv(_READ_BYTES)
             except OSError as error:
                 raise self._failed(Phase.RESPONSE, "an acknowledgement", str(error)) from error
@@ -277,6 +278,11 @@ class InterfaceEngine:
     def _failed(self, phase: Phase, expected: str, found: str) -> Failed:
         reason = f"{self.source} to {self.target.address}:{self.target.port}: expected {expected}, found {found}"
         return Failed(Outcome.INDETERMINATE, phase, reason)
+
+
+def _set_timeout(sock: socket.socket, timeout_s: float) -> None:
+    if sock.gettimeout() != timeout_s:  # to set it is a system call
+        sock.settimeout(timeout_s)
 
 
 def _shown(control_id: bytes) -> str:

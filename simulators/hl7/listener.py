@@ -223,6 +223,8 @@ class Session(asyncio.Protocol):
                 self._end(f"expected MLLP frames only, found {len(event.data)} bytes outside of one")
                 return
             self._listener.take(self, event.payload)
+        if len(self._listener.sessions) == 1:
+            self._listener.write()  # nobody else to write together with
 
     def eof_received(self) -> bool:
         """Answer what was sent before the end, then close."""

@@ -7,6 +7,7 @@ of MSH-1 and MSH-2, text is decoded by MSH-18 (HL7 v2.5.1, 2.5, 2.7 and 2.15.9).
 from __future__ import annotations
 
 import enum
+import functools
 from typing import NamedTuple
 
 import msgspec
@@ -91,11 +92,14 @@ class Segment:
             value = _part(value, separators.repetition, repetition)
         if component > 1 or separators.component in value:
             value = _part(value, separators.component, component)
-        return unescape(value.decode(self._codec), separators)
+        text = value.decode(self._codec)
+        return unescape(text, separators) if separators.escape in value else text
 
     def whole(self, field: int, repetition: int = 1) -> str:
         """Return one repetition of a field with its components parted by `^`, as DICOM parts a person's name."""
         value = _part(self.raw(field), self._separators.repetition, repetition)
+        if self._separators.component == b"^" and self._separators.escape not in value:
+            return value.decode(self._codec).rstrip("^")
         parts = value.decode(self._codec).split(self._separators.component.decode("latin-1"))
         return "^".join(unescape(part, self._separators) for part in parts).rstrip("^")
 
@@ -143,8 +147,7 @@ class Message:
     @property
     def kind(self) -> tuple[str, str]:
         """Message code and trigger event of MSH-9, as ("ADT", "A01")."""
-        parts = self.header.raw(9).decode("latin-1").split(self.separators.component.decode("latin-1"))
-        return parts[0], parts[1] if len(parts) > 1 else ""
+        return _kind(self.header.raw(9), self.separators.component)
 
     @property
     def character_set(self) -> str:
@@ -159,15 +162,15 @@ class Message:
         MessageError
             When the character set is not known, or the bytes are not in it.
         """
-        name = self.character_set
-        codec = CHARACTER_SETS.get(name)
+        codec = _codec(self.header.raw(18), self.separators.repetition)
         if codec is None:
-            known = ", ".join(filter(None, CHARACTER_SETS))
+            known, name = ", ".join(filter(None, CHARACTER_SETS)), self.character_set
             raise MessageError(Condition.TABLE_VALUE, "MSH-18", f"a character set of {known}", repr(name))
         if not self.raw.isascii():
             try:
                 self.raw.decode(codec)
             except UnicodeDecodeError as error:
+                name = self.character_set
                 found = f"byte 0x{self.raw[error.start]:02x} at {error.start}"
                 raise MessageError(Condition.DATA_TYPE, "MSH-18", f"text in {name or 'ASCII'}", found) from error
         self.codec = codec
@@ -242,6 +245,17 @@ def wanted_acknowledgements(header: Segment, *, accepted: bool) -> Wanted:
         return Wanted(commit=False, application=True)
     when = (b"AL", b"SU") if accepted else (b"AL", b"ER")
     return Wanted(commit=conditions[0] in when, application=conditions[1] in when)
+
+
+@functools.lru_cache(maxsize=256)  # the same few in every message
+def _kind(value: bytes, component: bytes) -> tuple[str, str]:
+    parts = value.decode("latin-1").split(component.decode("latin-1"))
+    return parts[0], parts[1] if len(parts) > 1 else ""
+
+
+@functools.lru_cache(maxsize=256)
+def _codec(value: bytes, repetition: bytes) -> str | None:
+    return CHARACTER_SETS.get(value.split(repetition)[0].decode("latin-1"))
 
 
 def _separators(line: bytes) -> Separators:
