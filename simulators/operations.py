@@ -25,7 +25,8 @@ GENERATOR_BITS = 14
 _SEQUENCE_LIMIT = 1 << SEQUENCE_BITS
 _GENERATOR_LIMIT = 1 << GENERATOR_BITS
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_CROCKFORD_VALUE = {letter: value for value, letter in enumerate(_CROCKFORD)}
+_BASE_32 = "0123456789abcdefghijklmnopqrstuv"  # the digits that int() knows; "!" is none
+_CROCKFORD_TO_BASE_32 = str.maketrans({chr(code): "!" for code in range(128)} | dict(zip(_CROCKFORD, _BASE_32, strict=True)))
 _CODE_LETTERS = 18
 _ACCESSION_LETTERS = 14
 UID_LENGTH = 44  # characters of every UID of ours: an encoded instance is patched in place
@@ -362,10 +363,7 @@ def _crockford(value: int, letters: int) -> str:
 def _crockford_value(text: str, letters: int) -> int | None:
     if len(text) != letters + 2 or not text.startswith("PF"):
         return None
-    value = 0
-    for letter in text[2:]:
-        digit = _CROCKFORD_VALUE.get(letter)
-        if digit is None:
-            return None
-        value = value << 5 | digit
-    return value
+    try:
+        return int(text[2:].translate(_CROCKFORD_TO_BASE_32), 32) if text.isascii() else None
+    except ValueError:
+        return None
