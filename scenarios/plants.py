@@ -56,8 +56,8 @@ def _balancer_plants(site: Site) -> tuple[Plant, ...]:
                  rf"\1:{site.vip_of('dicom').real_server[0].port}")),
         _edited("another-source-address", "the balancer connects from another address than the site says", "SOURCE-1", dmwl,
                 (rf"source {site.balancer.address}\b", f"source {_neighbour(site.balancer.address)}")),
-        _edited("slow-health-check", "the health check looks once a minute", "HEALTH-1", https,
-                (r"\binter \S+", "inter 60s")),
+        _edited("slow-health-check", "the health check believes only the fiftieth failure", "HEALTH-1", https,
+                (r"\bfall \d+", "fall 50")),
         _edited("hash-instead-of-table", "sources are spread by a hash and not by a table, so they go back", "FAILOVER-4", hl7,
                 (r"^\s*stick on src.*\n", ""), (r"^\s*balance .*$", "    balance source")),
     )  # fmt: skip
