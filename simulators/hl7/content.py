@@ -8,6 +8,7 @@ OBR-3 (accession number) and OBX-5; SIU in SCH-26 or SCH-27 (accession number) a
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -237,10 +238,15 @@ def _name(value: str) -> str:
 
 def _time(segment: Segment, field: int, component: int = 1) -> str:
     value = segment.text(field, component)
-    if value and _TIME.fullmatch(value) is None:
+    if value and _is_no_time(value):
         where = f"{segment.name}-{field}"
         raise MessageError(Condition.DATA_TYPE, where, "a time YYYYMMDD[HHMM[SS]]", repr(value[:30]))
     return value
+
+
+@functools.lru_cache(maxsize=4096)  # birth dates and days come again and again
+def _is_no_time(value: str) -> bool:
+    return _TIME.fullmatch(value) is None
 
 
 def _date(segment: Segment, field: int) -> str:

@@ -1,0 +1,296 @@
+"""Interface engine → our listener with receipts, against a C ping-pong of the same bytes: straight and through HAProxy.
+
+Both pairs send requests and replies of the same sizes over as many connections, one message in flight on each. The client's
+side and the server's side have a processor each, for both pairs alike: they are two machines in reality, and left to itself
+the scheduler puts a bare ping-pong on one processor or on two, which alone changes its rate sevenfold. One connection is
+driven by `InterfaceEngine` as it is; 32 by one thread that polls 32 of the engine's sans-IO exchanges. Messages are made
+before the clock starts; digests, operations and receipts are within it. The listener digests, as it does under load: it
+reads, checks and receipts every message, and puts nothing into its store. The peer polls too, so that with 32 connections it
+works in batches: it is the most that the machine can do, not what another engine does.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import xxhash
+
+from simulators.client import Attempt, Begun, Connection, Target, Timeouts
+from simulators.hl7.engine import Exchange, InterfaceEngine
+from simulators.hl7.mllp import frame
+from simulators.hl7.samples import SamplePatient, Template
+from simulators.journal import journal_path, read_receipts
+from simulators.operations import IdentitySource, Kind, Operation, Outcome, Phase, Service
+from simulators.service import ServiceSettings
+
+from .rows import BarError, Row, row_of_rounds
+
+_ADDRESS = "127.0.0.1"
+_SOURCE = "127.1.0.1"
+_TIMEOUTS = Timeouts()
+_RATIO_MIN = 0.5
+_CONNECTIONS = (1, 32)
+_UNIT = "messages/s"
+_HAPROXY = """\
+global
+    maxconn 1000
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1m
+    timeout server 1m
+listen ours
+    bind 127.0.0.1:{ours}
+    server ours 127.0.0.1:{listener}
+listen peer
+    bind 127.0.0.1:{peer}
+    server peer 127.0.0.1:{pingpong}
+"""
+
+
+class Way(NamedTuple):
+    """Where both pairs send: the ports of our side and of the peer's."""
+
+    name: str
+    ours: int
+    peer: int
+
+
+class Work(NamedTuple):
+    """The messages of one round, and the sizes that the peer sends and gets."""
+
+    messages: list[tuple[bytes, Attempt]]
+    request_bytes: int
+    reply_bytes: int
+
+
+def run(rounds: int, quick: bool) -> list[Row]:
+    """Measure every way and number of connections.
+
+    Parameters
+    ----------
+    rounds : int
+        Interleaved rounds, at least 9.
+    quick : bool
+        Short rounds: to see that it works, not to quote.
+
+    Raises
+    ------
+    BarError
+        When a message was not acknowledged and receipted, or a program could not be started.
+    """
+    count = 2_000 if quick else 20_000
+    rows = []
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="preflight-bench-")))
+        stack.enter_context(_on_processor(0))
+        pingpong = _compiled(directory)
+        listener = stack.enter_context(_listener(directory))
+        work = _work(count, listener)
+        peer = stack.enter_context(_pingpong_server(pingpong, work))
+        balanced = stack.enter_context(_haproxy(directory, listener, peer))
+        sent = 1  # the message that the sizes were taken from
+        for way in (Way("straight", listener, peer), Way("through HAProxy", *balanced)):
+            for connections in _CONNECTIONS:
+                ours, theirs = [], []
+                for _ in range(rounds + 1):
+                    ours.append(_our_rate(way.ours, connections, work))
+                    theirs.append(_peer_rate(pingpong, way.peer, connections, work))
+                    sent += count
+                name = f"HL7, {way.name}, {connections} connection{'s'[: connections > 1]}"
+                bars = {"C ping-pong": _RATIO_MIN}
+                peers: dict[str, Sequence[float]] = {"C ping-pong": theirs[1:]}  # the first round warms up
+                rows.append(row_of_rounds(name, _UNIT, ours[1:], peers, ratio_min=bars))
+        _check_receipts(directory, sent)
+    return rows
+
+
+def _our_rate(port: int, connections: int, work: Work) -> float:
+    target = Target(_ADDRESS, port, Service.HL7)
+    drive: Callable[[Target, int, Work], tuple[float, list[Operation]]] = _drive_one if connections == 1 else _drive_many
+    seconds, operations = drive(target, connections, work)
+    missed = [operation for operation in operations if operation.outcome != Outcome.ACKNOWLEDGED]
+    if missed or len(operations) != len(work.messages):
+        raise BarError(f"HL7: expected {len(work.messages)} acknowledged messages, found {len(operations) - len(missed)}")
+    return len(operations) / seconds
+
+
+def _drive_one(target: Target, _: int, work: Work) -> tuple[float, list[Operation]]:
+    engine = InterfaceEngine(target, _SOURCE, timeouts=_TIMEOUTS)
+    engine.open()
+    begin = time.perf_counter()
+    operations = [engine.send(message, attempt) for message, attempt in work.messages]
+    seconds = time.perf_counter() - begin
+    engine.close()
+    return seconds, operations
+
+
+class Lane:
+    """One of many polled connections, with the message that it has in flight."""
+
+    def __init__(self, target: Target) -> None:
+        self.connection = Connection(target, _SOURCE, _TIMEOUTS)
+        self.connection.socket.setblocking(False)
+
+    def begin(self, message: bytes, attempt: Attempt) -> None:
+        """Send a message; it is small enough to leave at once."""
+        self.exchange = Exchange(message)
+        self.begun = Begun(attempt, self.connection.target, _SOURCE)
+        self.size_bytes, self.digest = len(message), xxhash.xxh3_128_digest(message)
+        framed = frame(message)
+        if self.connection.socket.send(framed) != len(framed):
+            raise BarError(f"HL7: expected {len(framed)} bytes to leave at once, found a full socket")
+
+    def receive(self) -> Operation | None:
+        """Read what there is; return the operation once its fate is certain."""
+        fate = self.exchange.received(self.connection.socket.recv(65536))
+        if fate is None:
+            return None
+        answer = fate.acknowledgement
+        if answer is not None:
+            self.connection.node = answer.node
+        return self.begun.ended(
+            fate.outcome, Phase.DONE, self.connection, status=0 if answer is None else answer.status,
+            size_bytes=self.size_bytes, digest=self.digest,
+        )  # fmt: skip
+
+
+def _drive_many(target: Target, connections: int, work: Work) -> tuple[float, list[Operation]]:
+    messages = iter(work.messages)
+    operations: list[Operation] = []
+    with selectors.DefaultSelector() as selector:
+        lanes = [Lane(target) for _ in range(connections)]
+        for lane in lanes:
+            selector.register(lane.connection.socket, selectors.EVENT_READ, lane)
+        begin = time.perf_counter()
+        for lane, (message, attempt) in zip(lanes, messages, strict=False):
+            lane.begin(message, attempt)
+        while len(operations) < len(work.messages):
+            for key, _ in selector.select(_TIMEOUTS.response_s):
+                operation = key.data.receive()
+                if operation is not None:
+                    operations.append(operation)
+                    following = next(messages, None)
+                    if following is not None:
+                        key.data.begin(*following)
+        seconds = time.perf_counter() - begin
+        for lane in lanes:
+            lane.connection.close()
+    return seconds, operations
+
+
+def _peer_rate(pingpong: Path, port: int, connections: int, work: Work) -> float:
+    kind = "blocking" if connections == 1 else "polling"
+    numbers = (port, connections, len(work.messages), work.request_bytes, work.reply_bytes)
+    command = [str(pingpong), "drive", kind, _ADDRESS, *map(str, numbers)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return len(work.messages) / float(answer.stdout)
+
+
+def _work(count: int, listener: int) -> Work:
+    """Make the messages of a round, which every round sends anew, and ask the listener for one reply to see its size."""
+    identities = IdentitySource(run=1, generator=1)
+    template, patients = Template("ADT^A08"), [SamplePatient(identities.next(Kind.PATIENT)) for _ in range(1000)]
+    messages = []
+    for number in range(count):
+        identity = identities.next(Kind.MESSAGE)
+        messages.append((template.message(identity, patients[number % 1000]), Attempt(identity)))
+    probe = InterfaceEngine(Target(_ADDRESS, listener, Service.HL7), _SOURCE, timeouts=_TIMEOUTS)
+    request = frame(messages[0][0])
+    reply = probe.send_raw(request, wait_s=10)
+    probe.close()
+    if not reply:
+        raise BarError("HL7: expected an acknowledgement from the listener within 10 s, found none")
+    return Work(messages, len(request), len(frame(reply)))
+
+
+def _check_receipts(directory: Path, sent: int) -> None:
+    found = sum(1 for _ in read_receipts(journal_path(directory, Service.HL7)))
+    if found != sent:
+        raise BarError(f"HL7: expected a receipt for each of {sent} messages, found {found}")
+
+
+def _compiled(directory: Path) -> Path:
+    program, source = directory / "pingpong", Path(__file__).with_name("pingpong.c")
+    subprocess.run(["gcc", "-O2", "-pthread", "-o", str(program), str(source)], check=True)
+    return program
+
+
+@contextmanager
+def _on_processor(number: int) -> Iterator[None]:
+    """Keep this process, and what it starts, to one processor; to all there are where there is but one."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(before)[number % len(before)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def _started(
+    command: list[str], *, pass_fds: tuple[int, ...] = (), stdout: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a program on the other processors until the end of the block."""
+    own = os.sched_getaffinity(0)
+    others = set(range(os.cpu_count() or 1)) - own
+    process = subprocess.Popen(command, text=True, pass_fds=pass_fds, stdout=stdout)
+    os.sched_setaffinity(process.pid, others or own)  # before it has a thread: they inherit it
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@contextmanager
+def _listener(directory: Path) -> Iterator[int]:
+    with socket.create_server((_ADDRESS, 0), backlog=128) as server:
+        settings = ServiceSettings(
+            node="mach7-1", service="hl7", listen_fd=server.fileno(), directory=str(directory),
+            site_directories=(str(directory),), storage="digest",
+        )  # fmt: skip
+        file = directory / "hl7.json"
+        file.write_bytes(msgspec.json.encode(settings))
+        port: int = server.getsockname()[1]
+        with _started([sys.executable, "-m", "simulators.hl7.listener", str(file)], pass_fds=(server.fileno(),)):
+            yield port
+
+
+@contextmanager
+def _pingpong_server(pingpong: Path, work: Work) -> Iterator[int]:
+    command = [str(pingpong), "serve", "polling", _ADDRESS, str(work.request_bytes), str(work.reply_bytes)]
+    with _started(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None  # it is a pipe
+        yield int(process.stdout.readline())
+
+
+@contextmanager
+def _haproxy(directory: Path, listener: int, pingpong: int) -> Iterator[tuple[int, int]]:
+    with socket.create_server((_ADDRESS, 0)) as one, socket.create_server((_ADDRESS, 0)) as other:
+        ports = one.getsockname()[1], other.getsockname()[1]
+    file = directory / "haproxy.cfg"
+    file.write_text(_HAPROXY.format(ours=ports[0], peer=ports[1], listener=listener, pingpong=pingpong))
+    with _started(["/usr/sbin/haproxy", "-db", "-f", str(file)]):
+        deadline = time.monotonic() + 10
+        for port in ports:
+            while not _answers(port):
+                if time.monotonic() > deadline:
+                    raise BarError(f"HAProxy: expected it to listen on {_ADDRESS}:{port} within 10 s, found it does not")
+        yield ports
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((_ADDRESS, port)) == 0
