@@ -25,20 +25,24 @@ class Marked:
 
     def __init__(self) -> None:
         self._mark = secrets.token_hex(8)
+        self._seen: set[int] = set()
         self.environment = python_environment() | {_VARIABLE: self._mark}
 
     def pids(self) -> list[int]:
-        """Return the pids of those that live."""
+        """Return the pids of those that live.
+
+        A process that ends loses its environment before its sockets, so whoever was seen once counts until it is a zombie.
+        """
         wanted = f"{_VARIABLE}={self._mark}".encode()
-        found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 try:
                     if wanted in (entry / "environ").read_bytes().split(b"\x00"):
-                        found.append(int(entry.name))
+                        self._seen.add(int(entry.name))
                 except OSError:
                     continue  # it ended while we looked
-        return found
+        self._seen = {pid for pid in self._seen if is_alive(pid)}
+        return sorted(self._seen)
 
     def wait_until(self, condition: Callable[[list[int]], bool], what: str) -> None:
         """Wait until a condition holds of the pids; `what` says in words what was expected."""
@@ -51,6 +55,14 @@ class Marked:
     def wait_until_none(self) -> None:
         """Wait until all have ended."""
         self.wait_until(lambda pids: not pids, "no process left")
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process is there and not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 @pytest.fixture
