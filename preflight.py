@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from compose.lab import LabError
-from compose.native import NativeLab
+from compose.native import NativeLab, check_loopback
 from lbconfig.site import Site
 from lbconfig.site_file import SiteError, load_site
 from reports.errors import ReportError
@@ -62,9 +62,10 @@ def accept(
     try:
         options = checked(options)
         loaded = load_site(options.site)
+        check_loopback(loaded)
         if options.plant:
             plant_named(loaded, options.plant)
-    except (UsageError, SiteError, PlantError) as error:
+    except (UsageError, SiteError, PlantError, LabError) as error:
         _refuse(str(error))
     raise typer.Exit(_suite(options))
 

@@ -126,7 +126,7 @@ def print_verdict(report: Report, path: Path, console: Console) -> None:
     """
     lines = [Text()]
     for verdict in ("fail", "unknown", "waived"):
-        lines += [_finding_line(check) for check in report.checks if check.verdict == verdict]
+        lines += _finding_lines([check for check in report.checks if check.verdict == verdict])
     if len(lines) > 1:
         lines.append(Text())
     if report.plant is not None:
@@ -144,6 +144,21 @@ def _verdict_line(result: CheckResult, duration_s: float) -> Text:
     line.append(f"{result.verdict.upper():<{_WORD_WIDTH}}", style=_STYLES[result.verdict])
     line.append(f" {one_line(result.id):<{_ID_WIDTH}} {duration_s:6.1f} s  {one_line(result.reason or result.title)}")
     return line
+
+
+def _finding_lines(checks: Sequence[CheckResult]) -> list[Text]:
+    """Return a line for each check, but one line for all that share their reason: a lab that is not there says so once."""
+    by_reason: dict[tuple[str | None, str], list[CheckResult]] = {}
+    for check in checks:
+        by_reason.setdefault((check.subject, check.reason or check.title), []).append(check)
+    lines: list[Text] = []
+    for alike in by_reason.values():
+        lines.append(_finding_line(alike[0]))
+        if len(alike) > 1:
+            lines.append(
+                Text(f"{'':<{_WORD_WIDTH}} and so {', '.join(one_line(check.id) for check in alike[1:])}", style="dim")
+            )
+    return lines
 
 
 def _finding_line(check: CheckResult) -> Text:

@@ -81,6 +81,7 @@ class Acceptance:
         self.site = site
         self.options = options
         self.selected = selected_verdicts(site, options)
+        self.reason_for_the_rest = "the run ended before this check was judged"
         self.balancer = BalancerSeen(product=site.balancer.product, version="not reached", configuration_sha256="")
         self._number = number
         self._required = required_verdicts(site, options.profile)
@@ -121,15 +122,17 @@ class Acceptance:
         """Return the report. A selected check without a result is unknown: nothing observed is never a pass."""
         for wanted in self.selected:
             if wanted.id not in self._results:
-                never = Finding(verdict="unknown", subject="harness", reason="the run ended before this check was judged")
+                never = Finding(verdict="unknown", subject="harness", reason=self.reason_for_the_rest)
                 self.settle(wanted.check.id, wanted.vip, never)
         options = self.options
-        real = self.site.nodes_are == "real"
+        real = (
+            self.site.nodes_are == "real" and options.lab != "native"
+        )  # a lab's nodes are simulated, whatever the file says
         return Report(
             verdict=verdict_of(self.results, partial=bool(options.only)),
             kind="acceptance" if real else "rehearsal",
             target=options.lab,
-            nodes=self.site.nodes_are,
+            nodes="real" if real else "simulated",
             profile=options.profile,
             plant=options.plant,
             only=list(options.only),

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from compose.lab import Defects, Lab, LabError
-from compose.native import NativeLab
+from compose.native import NativeLab, check_loopback
 from lbconfig.site import Site, Vip
 from lbconfig.site_file import SiteError, load_site
 from reports.errors import ReportError
@@ -98,8 +98,9 @@ def pytest_configure(config: pytest.Config) -> None:
             )
         )
         site = load_site(options.site)
+        check_loopback(site)
         defects = plant_named(site, options.plant).defects if options.plant else Defects()
-    except (UsageError, SiteError, PlantError) as error:
+    except (UsageError, SiteError, PlantError, LabError) as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_SESSION] = session = Session(options, site, defects)
     if config.getoption("--board"):
@@ -161,7 +162,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     acceptance = session.acceptance
     known = {result.id for result in acceptance.results}
     if call.excinfo is not None and _verdict_id(item) not in known:
-        _settle(item, _breakdown(call.excinfo.value))
+        _settle(item, _breakdown(call.excinfo.value, session))
     if session.board is not None and (call.when == "call" or call.excinfo is not None):
         result = next(result for result in acceptance.results if result.id == _verdict_id(item))
         session.board.finished(result, call.duration)
@@ -190,11 +191,16 @@ def session(request: pytest.FixtureRequest) -> Session:
 
 
 @pytest.fixture(scope="session")
-def lab(session: Session) -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
     """Bring the site up, once for all checks, and take it down at the end."""
     lab: Lab = NativeLab(session.site, lab_directory(session.options.out), defects=session.defects)
     session.lab = lab
-    lab.start()
+    try:
+        lab.start()
+    except LabError as error:
+        session.acceptance.reason_for_the_rest = f"the lab did not come up: {error}"
+        request.session.shouldstop = "the lab did not come up"
+        raise
     try:
         session.acceptance.balancer = balancer_seen(lab, session.site.balancer.product)
         if session.board is not None:
@@ -394,9 +400,9 @@ def _end(reason: str) -> NoReturn:
     pytest.fail(reason, pytrace=False)
 
 
-def _breakdown(error: BaseException) -> Finding:
+def _breakdown(error: BaseException, session: Session) -> Finding:
+    if isinstance(error, LabError) and session.run is None:
+        return unknown(session.acceptance.reason_for_the_rest)
     if isinstance(error, MissingAbilityError):
         return skipped(f"this target cannot {error}")
-    if isinstance(error, LabError):
-        return unknown(f"the lab: {error}")
     return unknown(f"the check itself broke down: {type(error).__name__}: {error}")
