@@ -75,17 +75,19 @@ def decode_command(command: bytes | bytearray) -> CommandSet:
     """
     found: dict[int, bytes] = {}
     at, end = 0, len(command)
+    command = bytes(command)
+    unpack = _HEADER.unpack_from
     while at < end:
-        if end - at < _HEADER.size:
+        if end - at < 8:
             raise ProtocolError(f"command set: expected an element header of 8 bytes at {at}, found {end - at} bytes")
-        group, element, length = _HEADER.unpack_from(command, at)
-        at += _HEADER.size
-        if group != 0 or length > end - at:
+        group, element, length = unpack(command, at)
+        at += 8
+        if group or length > end - at:
             raise ProtocolError(
                 f"command set: expected an element of group 0000 with at most {end - at} bytes, "
                 f"found ({group:04X},{element:04X}) with {length}"
             )
-        found[element] = bytes(command[at : at + length])
+        found[element] = command[at : at + length]
         at += length
     return CommandSet(
         _number(found, _COMMAND_FIELD), _number(found, _MESSAGE_ID, 0), _number(found, _RESPONDED_TO, 0),
@@ -204,10 +206,11 @@ def _number(found: dict[int, bytes], element: int, default: int | None = None) -
     value = found.get(element)
     if value is None and default is not None:
         return default
-    if value is None or len(value) != _US.size:
+    if value is None or len(value) != 2:
         raise ProtocolError(f"command set: expected (0000,{element:04X}) with 2 bytes, found {value!r}")
-    return int.from_bytes(value, "little")
+    return value[0] | value[1] << 8
 
 
 def _text(found: dict[int, bytes], element: int) -> str:
-    return found.get(element, b"").decode("ascii", "replace").strip(" \x00")
+    value = found.get(element)
+    return value.decode("ascii", "replace").strip(" \x00") if value else ""
