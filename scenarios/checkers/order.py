@@ -14,7 +14,9 @@ def judge_order(operations: pl.DataFrame, receipts: pl.DataFrame, *, at_least: i
     """Judge the order in which messages of each patient took effect.
 
     Clients send a patient's messages one after the other, each only after the one before was acknowledged, so a copy that a
-    node takes after a later message was acknowledged puts old data over new.
+    node takes after a later message was acknowledged puts old data over new. A message counts as acknowledged from the
+    moment at which a node took it for good: its receipt is written just before the acknowledgement leaves, so what comes
+    between the two is late as well.
 
     Parameters
     ----------
@@ -25,11 +27,11 @@ def judge_order(operations: pl.DataFrame, receipts: pl.DataFrame, *, at_least: i
     at_least : int
         How many messages with an acknowledged successor it takes to say anything.
     """
-    messages = _messages(operations)
+    messages = _messages(operations, receipts)
     overlapping = messages.filter(pl.col("begun_ns") < pl.col("settled_before_ns")).height
-    followed = messages.filter(pl.col("later_acknowledged_ns").is_not_null())
+    followed = messages.filter(pl.col("later_taken_ns").is_not_null())
     copies = receipts.select("key", "received_ns", "node").join(followed, on="key", how="inner")
-    late = copies.filter(pl.col("received_ns") > pl.col("later_acknowledged_ns"))
+    late = copies.filter(pl.col("received_ns") > pl.col("later_taken_ns"))
     measured: dict[str, Any] = {
         "patients": messages["patient"].n_unique(),
         "messages": messages.height,
@@ -40,7 +42,7 @@ def judge_order(operations: pl.DataFrame, receipts: pl.DataFrame, *, at_least: i
     limit = {"applied_late": 0, "messages_followed_at_least": at_least}
     if late.height:
         nodes = ", ".join(sorted(late["node"].unique().to_list()))
-        worst_s = round(float((late["received_ns"] - late["later_acknowledged_ns"]).max() or 0) / 1e9, 3)  # type: ignore[arg-type]
+        worst_s = round(float((late["received_ns"] - late["later_taken_ns"]).max() or 0) / 1e9, 3)  # type: ignore[arg-type]
         return failed(
             "node",
             f"{late.height} of {copies.height} copies were applied after a later message of their patient was "
@@ -64,10 +66,10 @@ def judge_order(operations: pl.DataFrame, receipts: pl.DataFrame, *, at_least: i
     )
 
 
-def _messages(operations: pl.DataFrame) -> pl.DataFrame:
-    """One row for each message, in each patient's own order, with the first acknowledgement of any later message."""
+def _messages(operations: pl.DataFrame, receipts: pl.DataFrame) -> pl.DataFrame:
+    """One row for each message, in each patient's own order, with when any later acknowledged message was first taken."""
     acknowledged = pl.when(pl.col("outcome") == int(Outcome.ACKNOWLEDGED)).then(pl.col("ended_ns"))
-    following = pl.col("acknowledged_ns").reverse().cum_min().reverse()
+    taken = receipts.group_by("key").agg(pl.col("received_ns").min().alias("first_taken_ns"))
     return (
         operations.filter(pl.col("patient") > 0)
         .group_by("patient", "key")
@@ -76,17 +78,19 @@ def _messages(operations: pl.DataFrame) -> pl.DataFrame:
             acknowledged.min().alias("acknowledged_ns"),
             pl.col("ended_ns").max().alias("settled_ns"),
         )
-        .sort("patient", "begun_ns")
-        .with_columns(pl.col("acknowledged_ns").fill_null(_NEVER))
+        .join(taken, on="key", how="left")
         .with_columns(
-            following.shift(-1).over("patient").alias("later_acknowledged_ns"),
+            pl.when(pl.col("acknowledged_ns").is_not_null())
+            .then(pl.min_horizontal("acknowledged_ns", "first_taken_ns"))
+            .otherwise(_NEVER)
+            .alias("taken_ns")
+        )
+        .sort("patient", "begun_ns")
+        .with_columns(
+            pl.col("taken_ns").reverse().cum_min().reverse().shift(-1).over("patient").alias("later_taken_ns"),
             pl.col("settled_ns").shift(1).over("patient").fill_null(0).alias("settled_before_ns"),
         )
-        .with_columns(
-            pl.when(pl.col("later_acknowledged_ns") < _NEVER)
-            .then(pl.col("later_acknowledged_ns"))
-            .alias("later_acknowledged_ns")
-        )
+        .with_columns(pl.when(pl.col("later_taken_ns") < _NEVER).then(pl.col("later_taken_ns")).alias("later_taken_ns"))
     )
 
 

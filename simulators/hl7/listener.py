@@ -14,14 +14,15 @@ import socket
 import sqlite3
 import sys
 import time
-from typing import NamedTuple, cast
+from typing import cast
 
+import msgspec
 import uvloop
 import xxhash
 
-from simulators.journal import Flag, Journal, Receipt
+from simulators.journal import Flag, Journal, pack_receipt
 from simulators.node_store import NodeStore, Row
-from simulators.operations import Kind, RecordError, Service, identity_of_code, packed_address
+from simulators.operations import Kind, RecordError, Service, packed_address, run_and_key_of_code
 from simulators.service import ServiceSettings, settings_of_command_line
 
 from .acknowledgement import Acknowledger
@@ -31,16 +32,17 @@ from .message import Condition, Message, MessageError, wanted_acknowledgements
 from .mllp import Decoder, FrameTooLarge, StrayBytes, frame
 from .site_knowledge import SiteKnowledge
 
+_MESSAGE, _HL7, _FOREIGN = int(Kind.MESSAGE), int(Service.HL7), int(Flag.FOREIGN)  # an enumeration's member is dear to name
 _CLOSE_WITHIN_S = 5.0  # how long clients may take to read what they were sent, once the listener ends
 
 
-class Accepted(NamedTuple):
-    """A message that is acknowledged as soon as its rows and receipts are written."""
+class Accepted(msgspec.Struct, frozen=True):
+    """A message that is acknowledged as soon as its rows and its packed receipts are written."""
 
     session: Session
     message: Message
     content: Content
-    receipts: tuple[Receipt, ...]
+    receipts: tuple[bytes, ...]
     held: bool
     answer_id: bytes
 
@@ -127,7 +129,7 @@ class Listener:
                 self._store.put(*self._rows)
         finally:
             self._rows.clear()
-        self._journal.append(*[receipt for accepted in waiting if not accepted.held for receipt in accepted.receipts])
+        self._journal.append_packed([receipt for accepted in waiting if not accepted.held for receipt in accepted.receipts])
 
     def _release(self, acknowledged: list[Accepted]) -> None:
         """Write what was held back of the patients whose next message is acknowledged now."""
@@ -143,7 +145,8 @@ class Listener:
     def _write_late(self, late: list[Accepted]) -> None:
         if self._keeps and late:
             self._store.put(*[row for accepted in late for row in accepted.content.rows])
-        self._journal.append(*[receipt for accepted in late for receipt in accepted.receipts])
+        # a receipt says when a message was taken for good: these are taken only now
+        self._journal.append_packed([self._receipt(one.session, one.message) for one in late for _ in one.receipts])
 
     def _refuse(self, session: Session, message: Message | None, error: MessageError) -> None:
         if self._waiting:
@@ -158,7 +161,7 @@ class Listener:
     def _answer(
         self, session: Session, message: Message | None, letter: bytes, control_id: bytes, error: MessageError | None = None,
     ) -> None:  # fmt: skip
-        if message is None or (len(message.header.fields) <= 15 and not message.header.raw(15)):
+        if message is None or not any(message.header.fields[15:17]):  # original mode
             session.send(frame(self._acknowledger.build(message, b"A" + letter, control_id, error)))
             return
         wanted = wanted_acknowledgements(message.header, accepted=error is None)
@@ -167,17 +170,18 @@ class Listener:
         if wanted.application and (error is None or not wanted.commit):
             session.send(frame(self._acknowledger.build(message, b"A" + letter, control_id, error)))
 
-    def _receipt(self, session: Session, message: Message) -> Receipt:
-        """Make a receipt as `Journal.receipt` does, with the address that the session has packed already."""
-        fields, payload, control_id = message.header.fields, message.raw, message.control_id
-        identity = identity_of_code(control_id, Kind.MESSAGE)
-        if identity is None:
-            run, key, kind, flags = 0, xxhash.xxh3_64_intdigest(control_id.encode()), 0, Flag.FOREIGN
+    def _receipt(self, session: Session, message: Message) -> bytes:
+        """Make a receipt as `Journal.receipt` does, packed, with the address that the session has packed already."""
+        fields, payload = message.header.fields, message.raw
+        run_and_key = run_and_key_of_code(fields[10])
+        if run_and_key is None:
+            run, key, kind, flags = 0, xxhash.xxh3_64_intdigest(message.control_id.encode()), 0, _FOREIGN
         else:
-            run, key, kind, flags = identity.run, identity.key, Kind.MESSAGE, Flag.NONE
-        return Receipt(
-            run, key, kind, Service.HL7, flags, time.monotonic_ns(), time.time_ns(), len(payload),
-            xxhash.xxh3_128_digest(payload), session.packed_peer, session.peer[1], fields[3][:16], self._node,
+            run, key = run_and_key
+            kind, flags = _MESSAGE, 0
+        return pack_receipt(
+            run, key, kind, _HL7, flags, time.monotonic_ns(), time.time_ns(), len(payload), xxhash.xxh3_128_digest(payload),
+            session.packed_peer, session.peer[1], fields[3][:16], self._node,
         )  # fmt: skip
 
     def _next_ns(self) -> int:
@@ -213,16 +217,11 @@ class Session(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take the messages that the bytes completed."""
-        try:
-            events = self._decoder.feed(data)
-        except FrameTooLarge as error:
-            self._end(str(error))
+        payload = self._decoder.whole(data)
+        if payload is not None:
+            self._listener.take(self, payload)
+        elif not self._take_all(data):
             return
-        for event in events:
-            if isinstance(event, StrayBytes):
-                self._end(f"expected MLLP frames only, found {len(event.data)} bytes outside of one")
-                return
-            self._listener.take(self, event.payload)
         if len(self._listener.sessions) == 1:
             self._listener.write()  # nobody else to write together with
 
@@ -247,6 +246,20 @@ class Session(asyncio.Protocol):
         """Close after what was sent has left."""
         if self._transport is not None:
             self._transport.close()
+
+    def _take_all(self, data: bytes) -> bool:
+        """Take whatever frames the bytes complete; False when they end the connection."""
+        try:
+            events = self._decoder.feed(data)
+        except FrameTooLarge as error:
+            self._end(str(error))
+            return False
+        for event in events:
+            if isinstance(event, StrayBytes):
+                self._end(f"expected MLLP frames only, found {len(event.data)} bytes outside of one")
+                return False
+            self._listener.take(self, event.payload)
+        return True
 
     def _end(self, reason: str) -> None:
         _log(f"closed the connection of {self.peer[0]}: {reason}")

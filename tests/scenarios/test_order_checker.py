@@ -20,7 +20,7 @@ def test_a_copy_applied_after_a_later_acknowledgement_fails(history: History, jo
     )
     finding = judge_order(history(said(1, 1), said(2, 2)), receipts, at_least=1)
     assert (finding.verdict, finding.subject, finding.measured["applied_late"]) == ("fail", "node", 1)
-    assert "6.0 s late" in finding.reason
+    assert "7.0 s late" in finding.reason
 
 
 def test_a_swap_over_two_messages_is_seen(history: History, journal: History) -> None:
@@ -28,6 +28,12 @@ def test_a_swap_over_two_messages_is_seen(history: History, journal: History) ->
     lost = said(2, 2, outcome=Outcome.INDETERMINATE)
     receipts = journal(receipt(1, received_ns=8 * SECOND), receipt(3, received_ns=3 * SECOND + 5))
     assert judge_order(history(said(1, 1), lost, said(3, 3)), receipts, at_least=1).verdict == "fail"
+
+
+def test_a_copy_applied_just_after_a_later_one_was_taken_fails(history: History, journal: History) -> None:
+    """The client has not read the later acknowledgement yet, but the node has given it."""
+    receipts = journal(receipt(2, received_ns=2 * SECOND + 5), receipt(1, received_ns=2 * SECOND + 6))
+    assert judge_order(history(said(1, 1), said(2, 2)), receipts, at_least=1).verdict == "fail"
 
 
 def test_patients_do_not_disturb_each_other(history: History, journal: History) -> None:
