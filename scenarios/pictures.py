@@ -8,7 +8,7 @@ import polars as pl
 
 from lbconfig.site import Site, Vip
 from reports.verdict import Pictures, Timeline, TimelineEvent, TrafficSeries
-from scenarios.episodes import Episode, seconds
+from scenarios.episodes import Episode, Role, seconds
 from scenarios.run import SERVICE_OF
 from simulators.operations import Outcome, Way
 
@@ -47,10 +47,11 @@ def timeline(vip: Vip, episode: Episode, operations: pl.DataFrame) -> Timeline:
         & (pl.col("ended_ns") > episode.begun_ns)
     )
     acknowledged = pl.col("outcome") == int(Outcome.ACKNOWLEDGED)
-    elsewhere = acknowledged & (pl.col("node") != episode.node) & (pl.col("begun_ns") > episode.begun_ns)
+    moved = pl.col("source").is_in(_on_the_victim(vip, episode, operations))
+    elsewhere = acknowledged & moved & (pl.col("node") != episode.node) & (pl.col("begun_ns") > episode.begun_ns)
     changes = episode.statuses(vip.name, label)
     moments: list[tuple[int | None, str]] = [
-        (episode.begun_ns, f"{episode.node} died"),
+        (episode.begun_ns, "fault"),
         (_first(own.filter(~acknowledged)), "first error"),
         (next((at for at, status in changes if status == "DOWN"), None), "DOWN"),
         (_first(own.filter(elsewhere)), "first success elsewhere"),
@@ -58,7 +59,22 @@ def timeline(vip: Vip, episode: Episode, operations: pl.DataFrame) -> Timeline:
         (next((at for at, status in changes if status == "UP" and at > episode.begun_ns), None), "UP"),
     ]
     events = [TimelineEvent(at_s=seconds(at - episode.begun_ns), what=what) for at, what in moments if at is not None]
-    return Timeline(vip=vip.name, fault=episode.fault, events=sorted(events, key=lambda event: event.at_s))
+    return Timeline(
+        vip=vip.name, fault=f"{episode.node}: {episode.fault}", events=sorted(events, key=lambda event: event.at_s)
+    )
+
+
+def _on_the_victim(vip: Vip, episode: Episode, operations: pl.DataFrame) -> list[str]:
+    """Return the sources whose last answer before the fault came from the victim."""
+    residents = episode.addresses(vip.name, Role.STICKY) + episode.addresses(vip.name, Role.ESTABLISHED)
+    last = (
+        operations.filter((pl.col("outcome") == int(Outcome.ACKNOWLEDGED)) & (pl.col("ended_ns") < episode.begun_ns))
+        .filter(pl.col("source").is_in(residents))
+        .sort("ended_ns")
+        .group_by("source")
+        .agg(pl.col("node").last())
+    )
+    return [str(source) for source in last.filter(pl.col("node") == episode.node)["source"].to_list()]
 
 
 def _first(operations: pl.DataFrame) -> int | None:

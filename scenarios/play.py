@@ -71,9 +71,11 @@ def play(run: Run, script: Script, make_talker: TalkerFactory) -> Episode:
 
 def _break_and_mend(run: Run, script: Script, traffic: Traffic, watch: BalancerWatch) -> tuple[int, int]:
     """Begin the fault, hold it, end it; return when it was in effect and when it was undone (ns)."""
+    traffic.hold_sticky_sources()
     try:
         script.fault.begin(run.lab)
         begun_ns = time.monotonic_ns()
+        traffic.let_sticky_sources_go()
         if script.new_sources:
             traffic.send_new_sources()
         _hold(run, script, traffic, watch, begun_ns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import threading
@@ -21,12 +22,44 @@ PACE_S = 0.3
 RETRY_S = 0.25
 WARM_UP_S = 25.0
 NEW_SOURCES_AT_MOST = 12
+HELD_WITHIN_S = 10.0
 
 TalkerFactory = Callable[[Vip, str], Talker]
 
 
 class EpisodeError(Exception):
     """An episode could not be played; the message says what was expected and what was found."""
+
+
+class Gate:
+    """Lets connections through while it is open, and knows how many are under way."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._is_open = True
+        self._under_way = 0
+
+    def __enter__(self) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._is_open)
+            self._under_way += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._condition:
+            self._under_way -= 1
+            self._condition.notify_all()
+
+    def close(self, within_s: float) -> None:
+        """Let nobody through any more; return when nobody is under way, or the time is over."""
+        with self._condition:
+            self._is_open = False
+            self._condition.wait_for(lambda: not self._under_way, within_s)
+
+    def open(self) -> None:
+        """Let everybody through again."""
+        with self._condition:
+            self._is_open = True
+            self._condition.notify_all()
 
 
 class Living:
@@ -56,13 +89,15 @@ class Living:
         """End the session in an orderly way."""
         self._talker.hang_up()
 
-    def live(self, leave: threading.Event) -> None:
-        """Live the role until told to leave, then hang up."""
+    def live(self, leave: threading.Event, may_connect: Gate) -> None:
+        """Live the role until told to leave, then hang up. A sticky source connects only while the gate is open."""
+        sticky = self.source.role is Role.STICKY
         try:
             while not leave.is_set():
-                self.say_once(leave)
-                if self.source.role is not Role.ESTABLISHED:
-                    self._talker.hang_up()
+                with may_connect if sticky else contextlib.nullcontext():
+                    self.say_once(leave)
+                    if sticky:
+                        self._talker.hang_up()
                 leave.wait(PACE_S)
             self._talker.hang_up()
         except BaseException as error:
@@ -89,6 +124,7 @@ class Traffic:
         self._workload = workload
         self._leave = threading.Event()
         self._no_more_new = threading.Event()
+        self._gate = Gate()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self.living: list[Living] = []
@@ -108,7 +144,21 @@ class Traffic:
         for thread in warming:
             thread.join()
         for living in self.residents:
-            self._start(living.live, f"{living.source.vip} {living.source.role} {living.source.address}")
+            self._start(
+                functools.partial(living.live, may_connect=self._gate),
+                f"{living.source.vip} {living.source.role} {living.source.address}",
+            )
+
+    def hold_sticky_sources(self) -> None:
+        """Let no sticky source connect until they may again: a fault must meet them between two connections.
+
+        One that is caught within a connection would only show what established sessions show.
+        """
+        self._gate.close(HELD_WITHIN_S)
+
+    def let_sticky_sources_go(self) -> None:
+        """Let the sticky sources connect again."""
+        self._gate.open()
 
     def send_new_sources(self) -> None:
         """From now on let a source that was never seen before come to each VIP, one after the other."""
@@ -129,6 +179,7 @@ class Traffic:
             When a source does not leave in time, or one broke down on an error of the harness.
         """
         self._leave.set()
+        self._gate.open()
         deadline = time.monotonic() + within_s
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0.01))

@@ -11,6 +11,8 @@ from scenarios.episodes import LAG_LIMIT_S, Episode, Role, seconds
 from scenarios.findings import Finding, Numbers, Subject, failed, passed, unknown
 from simulators.operations import Outcome
 
+PREDICTION_MARGIN_S = 1.0  # an attempt's own pace, and what a busy machine adds
+
 
 def judge_recovery(vip: Vip, balancer: Balancer, episode: Episode, operations: pl.DataFrame) -> Finding:
     """Judge how long the sources of one VIP went without an answer.
@@ -56,8 +58,11 @@ def judge_recovery(vip: Vip, balancer: Balancer, episode: Episode, operations: p
         return failed(subject, "; ".join(late), **numbers)
     if unseen:
         return unknown(f"no {' or '.join(unseen)} source was on {episode.node} when it died", **numbers)
+    predicted = numbers["predicted"]
+    slower = [role for role in limits if measured[f"{role}_s"] > predicted[f"{role}_s_at_most"] + PREDICTION_MARGIN_S]
+    beyond = f"; slower than the settings predict: {', '.join(slower)}" if slower else ""
     words = ", ".join(f"{role} {measured[f'{role}_s']:.1f} s ({measured[f'{role}_sources']} sources)" for role in limits)
-    return passed(f"{episode.node} died; recovered: {words}", **numbers)
+    return passed(f"{episode.node} died; recovered: {words}{beyond}", **numbers)
 
 
 def _recoveries(episode: Episode, operations: pl.DataFrame, vip: str, role: Role) -> list[float | None]:
