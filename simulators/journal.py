@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import xxhash
 
-from .operations import Identity, RecordFile, Service, packed_address, read_records
+from .operations import Identity, RecordFile, Service, packed_address, read_records, record_struct
 
 RECEIPT_MAGIC = b"PFRECEIPTS\x00\x01"
 RECEIPT_FIELDS: tuple[tuple[str, str], ...] = (
@@ -51,6 +51,10 @@ class Receipt(NamedTuple):
     peer_port: int
     caller: bytes
     node: bytes
+
+
+pack_receipt = record_struct(RECEIPT_FIELDS).pack
+"""Pack the fields of a Receipt, in their order, without making one: for a service whose time goes into receipts."""
 
 
 class Journal:
@@ -117,6 +121,10 @@ class Journal:
     def append(self, *receipts: Receipt) -> None:
         """Write receipts with one `write(2)`; when this returns they outlive the process."""
         self._file.append(receipts)
+
+    def append_packed(self, receipts: Iterable[bytes]) -> None:
+        """Write receipts that `pack_receipt` made, as `append` does."""
+        self._file.append_packed(b"".join(receipts))
 
     def close(self) -> None:
         """Close the journal."""

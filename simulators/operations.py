@@ -24,9 +24,12 @@ SEQUENCE_BITS = 44
 GENERATOR_BITS = 14
 _SEQUENCE_LIMIT = 1 << SEQUENCE_BITS
 _GENERATOR_LIMIT = 1 << GENERATOR_BITS
+_KEY_BITS = GENERATOR_BITS + SEQUENCE_BITS
+_KEY_LIMIT = 1 << _KEY_BITS
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _BASE_32 = "0123456789abcdefghijklmnopqrstuv"  # the digits that int() knows; "!" is none
-_CROCKFORD_TO_BASE_32 = str.maketrans({chr(code): "!" for code in range(128)} | dict(zip(_CROCKFORD, _BASE_32, strict=True)))
+_DIGITS = dict(zip(_CROCKFORD.encode(), _BASE_32.encode(), strict=True))
+_CROCKFORD_TO_BASE_32 = bytes(_DIGITS.get(byte, ord("!")) for byte in range(256))
 _CODE_LETTERS = 18
 _ACCESSION_LETTERS = 14
 UID_LENGTH = 44  # characters of every UID of ours: an encoded instance is patched in place
@@ -148,20 +151,29 @@ def identity_of_uid(uid: str) -> Identity | None:
         kind = Kind(value >> 64 & 0xFFF)
     except ValueError:
         return None
-    return Identity(value >> 80 & 0xFFFFFFFF, kind, value >> SEQUENCE_BITS & _GENERATOR_LIMIT - 1, value & _SEQUENCE_LIMIT - 1)
+    return Identity(
+        value >> 80 & 0xFFFFFFFF, kind, value >> SEQUENCE_BITS & _GENERATOR_LIMIT - 1, value & _SEQUENCE_LIMIT - 1
+    )
 
 
 def identity_of_code(code: str, kind: Kind) -> Identity | None:
     """Read an identity back from MSH-10 or a patient id; None when it is not one of ours. The kind comes from the field."""
-    value = _crockford_value(code, _CODE_LETTERS)
-    if value is None:
+    found = run_and_key_of_code(code.encode("ascii", "replace"))
+    if found is None:
         return None
-    return Identity(value >> 58, kind, value >> SEQUENCE_BITS & _GENERATOR_LIMIT - 1, value & _SEQUENCE_LIMIT - 1)
+    run, key = found
+    return Identity(run, kind, key >> SEQUENCE_BITS, key & _SEQUENCE_LIMIT - 1)
+
+
+def run_and_key_of_code(code: bytes) -> tuple[int, int] | None:
+    """Read run and join key back from the bytes of an MSH-10, as `identity_of_code` does; None when it is not one of ours."""
+    value = _crockford_value(code, _CODE_LETTERS)
+    return None if value is None else (value >> _KEY_BITS, value & _KEY_LIMIT - 1)
 
 
 def key_of_accession(accession: str) -> int | None:
     """Read the join key back from an accession number; None when it is not one of ours."""
-    value = _crockford_value(accession, _ACCESSION_LETTERS)
+    value = _crockford_value(accession.encode("ascii", "replace"), _ACCESSION_LETTERS)
     if value is None:
         return None
     return (value >> 12 & _GENERATOR_LIMIT - 1) << SEQUENCE_BITS | value >> 26
@@ -277,7 +289,10 @@ class RecordFile:
     def append(self, records: Iterable[tuple[object, ...]]) -> None:
         """Append records with one write."""
         pack = self._struct.pack
-        batch = b"".join([pack(*record) for record in records])
+        self.append_packed(b"".join([pack(*record) for record in records]))
+
+    def append_packed(self, batch: bytes) -> None:
+        """Append whole records that are packed already, with one write."""
         if batch:
             with self._lock:
                 self._write(batch)
@@ -360,10 +375,10 @@ def _crockford(value: int, letters: int) -> str:
     return "".join(_CROCKFORD[value >> 5 * place & 31] for place in reversed(range(letters)))
 
 
-def _crockford_value(text: str, letters: int) -> int | None:
-    if len(text) != letters + 2 or not text.startswith("PF"):
+def _crockford_value(text: bytes, letters: int) -> int | None:
+    if len(text) != letters + 2 or text[:2] != b"PF":
         return None
     try:
-        return int(text[2:].translate(_CROCKFORD_TO_BASE_32), 32) if text.isascii() else None
+        return int(text[2:].translate(_CROCKFORD_TO_BASE_32), 32)
     except ValueError:
         return None

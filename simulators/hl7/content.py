@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from simulators.node_store import Order, Patient, Result, Row
 
-from .message import Condition, Message, MessageError, Segment
+from .message import STANDARD_SEPARATORS, Condition, Message, MessageError, Segment
 
 _MERGES = frozenset(("A18", "A30", "A40"))
 _EVENTS = {
@@ -68,9 +68,20 @@ def content_of(message: Message, known: Known, updated_ns: int) -> Content:
     MessageError
         When the message is not for a node, or lacks what it needs; nothing may be stored then.
     """
-    code = _check_header(message)
+    fields = message.header.fields
+    code = _plain_code(fields[9], fields[11], fields[12]) if len(fields) > 12 and fields[10] else None
+    if code is None or message.separators is not STANDARD_SEPARATORS:
+        code = _check_header(message)
     message.check_text()
     return _READERS[code](message, known, updated_ns)
+
+
+@functools.lru_cache(maxsize=256)  # the same few in every message
+def _plain_code(kind: bytes, processing_id: bytes, version: bytes) -> str | None:
+    """Return the message code of a header with the standard separators when a look at it is enough to accept it."""
+    code, event, *_ = (*kind.decode("latin-1").split("^"), "")
+    accepted = event in _EVENTS.get(code, ()) and processing_id[:1] in (b"P", b"T", b"D") and version[:2] == b"2."
+    return code if accepted else None
 
 
 def _check_header(message: Message) -> str:

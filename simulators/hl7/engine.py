@@ -20,6 +20,8 @@ from .message import Message, MessageError
 from .mllp import Decoder, Frame, FrameTooLarge, StrayBytes, frame
 
 _READ_BYTES = 65536
+_ON_SUCCESS = ([b"AL"], [b"SU"])
+_ACKNOWLEDGED = Outcome.ACKNOWLEDGED  # an enumeration's member is dear to name
 
 
 class Fate(NamedTuple):
@@ -44,7 +46,7 @@ class Exchange:
         When it has no MSH: that is a mistake of the caller, not of the network.
     """
 
-    __slots__ = ("_control_id", "_decoder", "_ends_with_commit")
+    __slots__ = ("_control_id", "_decoder", "_ends_with_commit", "_usual_end")
 
     def __init__(self, message: bytes) -> None:
         end = message.find(b"\r")
@@ -53,15 +55,21 @@ class Exchange:
             Message(message)  # says what is wrong, where the header is
             raise ValueError(f"message: expected an MSH with its control id, found {len(fields)} fields")
         self._control_id = fields[9]
-        commit, application = (*fields[14:16], b"", b"")[:2]
-        self._ends_with_commit = commit in (b"AL", b"SU") and application not in (b"AL", b"SU")
-        self._decoder = Decoder()
+        wanted = fields[14:16]
+        self._ends_with_commit = wanted[:1] in _ON_SUCCESS and wanted[1:] not in _ON_SUCCESS
+        self._usual_end = b"\rMSA|AA|%b\r\x1c\r" % self._control_id
+        self._decoder: Decoder | None = None
 
     def received(self, data: bytes) -> Fate | None:
         """Take bytes of the answer; return the message's fate once it is certain (None: wait for more).
 
         An answer that names another message, that is none, or that stands outside of a frame leaves it indeterminate.
         """
+        if self._decoder is None:
+            fate = self._usual_fate(data)
+            if fate is not None:
+                return fate
+            self._decoder = Decoder()
         try:
             events = self._decoder.feed(data)
         except FrameTooLarge as error:
@@ -73,6 +81,15 @@ class Exchange:
                     return Fate(Outcome.INDETERMINATE, None, "expected one answer to one message, found bytes behind it")
                 return fate
         return None
+
+    def _usual_fate(self, data: bytes) -> Fate | None:
+        """Return the fate when the answer came in one piece, of MSH and an MSA that accepts; None: read it in full."""
+        end = self._usual_end
+        is_usual = data.endswith(end) and data.find(b"\r") == len(data) - len(end) and data.find(b"\x1c") == len(data) - 2
+        fields = data.split(b"|", 4) if is_usual else []
+        if len(fields) < 5 or fields[0] != b"\x0bMSH":
+            return None
+        return Fate(_ACKNOWLEDGED, Acknowledgement(b"AA", self._control_id, fields[3].decode("latin-1"), ""), "")
 
     def _judge(self, event: Frame | StrayBytes) -> Fate | None:
         if isinstance(event, StrayBytes):

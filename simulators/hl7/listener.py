@@ -67,6 +67,7 @@ class Listener:
         self.empty.set()
         self._acknowledger = Acknowledger(settings.node)
         self._lies = Lies(settings.misbehaviour)
+        self._is_honest = not settings.misbehaviour
         self._node = settings.node.encode("ascii")
         self._keeps = settings.storage == "keep"
         self._journal = Journal(settings.node_directory, settings.node, Service.HL7)
@@ -90,13 +91,16 @@ class Listener:
         except sqlite3.Error as error:
             self._refuse(session, message, _cannot_store(error))
             return
-        treatment = self._lies.treatment(message.header.raw(10), content.patient_id)
-        receipts = (self._receipt(session, message),) * treatment.copies
-        accepted = Accepted(session, message, content, receipts, treatment.held, treatment.answer_id)
+        receipt, control_id = self._receipt(session, message), message.header.fields[10]
+        if self._is_honest:
+            accepted = Accepted(session, message, content, (receipt,), False, control_id)
+        else:
+            treatment = self._lies.treatment(control_id, content.patient_id)
+            accepted = Accepted(session, message, content, (receipt,) * treatment.copies, treatment.held, treatment.answer_id)
         if not self._waiting:
             self._loop.call_soon(self.write)
         self._waiting.append(accepted)
-        if self._keeps and treatment.copies and not treatment.held:
+        if self._keeps and accepted.receipts and not accepted.held:
             self._rows += content.rows
 
     def write(self) -> None:

@@ -86,7 +86,10 @@ class Segment:
 
     def text(self, field: int, component: int = 1, repetition: int = 1) -> str:
         """Return one component of a field, decoded and with its escapes resolved; empty when it is not there."""
-        value = self.raw(field)
+        value = self.fields[field] if field < len(self.fields) else b""
+        is_plain = value.isalnum() or not value  # the usual case: no separator is a letter or a digit
+        if is_plain and component == repetition == 1:
+            return value.decode("ascii")
         separators = self._separators
         if repetition > 1 or separators.repetition in value:
             value = _part(value, separators.repetition, repetition)
@@ -98,7 +101,7 @@ class Segment:
     def whole(self, field: int, repetition: int = 1) -> str:
         """Return one repetition of a field with its components parted by `^`, as DICOM parts a person's name."""
         value = _part(self.raw(field), self._separators.repetition, repetition)
-        if self._separators.component == b"^" and self._separators.escape not in value:
+        if self._separators is STANDARD_SEPARATORS and self._separators.escape not in value:
             return value.decode(self._codec).rstrip("^")
         parts = value.decode(self._codec).split(self._separators.component.decode("latin-1"))
         return "^".join(unescape(part, self._separators) for part in parts).rstrip("^")
@@ -123,7 +126,7 @@ class Message:
         When it does not begin with `MSH` and its separators.
     """
 
-    __slots__ = ("_lines", "codec", "header", "raw", "separators")
+    __slots__ = ("codec", "header", "raw", "separators")
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
@@ -137,7 +140,6 @@ class Message:
         fields.insert(1, self.separators.field)  # MSH-1 is the separator itself: from here on, index and field number agree
         self.codec = "latin-1"  # of the header, until `check_text` has understood MSH-18
         self.header = Segment(fields, self.separators, self.codec)
-        self._lines: list[bytes] | None = None
 
     @property
     def control_id(self) -> str:
@@ -177,14 +179,20 @@ class Message:
 
     def segments(self) -> list[Segment]:
         """Return all segments but MSH, in their order."""
-        return [Segment(line.split(self.separators.field), self.separators, self.codec) for line in self._all_lines() if line]
+        lines = self.raw.split(b"\r")[1:]
+        return [Segment(line.split(self.separators.field), self.separators, self.codec) for line in lines if line]
 
     def segment(self, name: bytes) -> Segment | None:
         """Return the first segment of that name; None when there is none."""
-        start = name + self.separators.field
-        for line in self._all_lines():
-            if line.startswith(start) or line == name:
-                return Segment(line.split(self.separators.field), self.separators, self.codec)
+        raw, separator, start = self.raw, self.separators.field, b"\r" + name
+        begin = raw.find(start)
+        while begin >= 0:
+            end = begin + len(start)
+            if raw[end : end + 1] in (separator, b"\r", b""):  # and no longer name that begins alike
+                end = raw.find(b"\r", end)
+                line = raw[begin + 1 :] if end < 0 else raw[begin + 1 : end]
+                return Segment(line.split(separator), self.separators, self.codec)
+            begin = raw.find(start, end)
         return None
 
     def required(self, name: bytes) -> Segment:
@@ -194,11 +202,6 @@ class Message:
             text = name.decode("ascii")
             raise MessageError(Condition.SEGMENT_SEQUENCE, text, f"a segment {text} in {'^'.join(self.kind)}", "none")
         return found
-
-    def _all_lines(self) -> list[bytes]:
-        if self._lines is None:
-            self._lines = self.raw.split(b"\r")[1:]
-        return self._lines
 
 
 def unescape(text: str, separators: Separators = STANDARD_SEPARATORS) -> str:
@@ -267,6 +270,8 @@ def _separators(line: bytes) -> Separators:
 
 
 def _part(value: bytes, separator: bytes, number: int) -> bytes:
+    if number == 1:
+        return value.partition(separator)[0]
     parts = value.split(separator)
     return parts[number - 1] if number <= len(parts) else b""
 

@@ -52,6 +52,17 @@ class Decoder:
         """Whether a frame has begun and not ended."""
         return bool(self._held)
 
+    def whole(self, data: bytes) -> bytes | None:
+        """Return the payload when the next bytes are one frame, no more and no less: the usual case; otherwise None.
+
+        After None, `feed` has still to be given the bytes.
+        """
+        if not self._held:
+            end = data.find(END)
+            if end > 0 and end == len(data) - 2 and data[:1] == START and end - 1 <= self._limit_bytes:
+                return data[1:end]
+        return None
+
     def feed(self, data: bytes) -> list[Frame | StrayBytes]:
         """Take the next bytes of the stream and return what they completed, in order.
 
@@ -60,10 +71,6 @@ class Decoder:
         FrameTooLarge
             When a frame exceeds the limit. Frames that ended before it are lost too: the caller closes the connection.
         """
-        if not self._held:
-            end = data.find(END)
-            if end > 0 and end == len(data) - 2 and data[:1] == START and end - 1 <= self._limit_bytes:
-                return [Frame(data[1:end])]  # the usual case: one segment, one frame
         self._held += data
         events: list[Frame | StrayBytes] = []
         while self._held and self._cut(events):

@@ -191,9 +191,8 @@ def _drive_many(target: Target, connections: int, work: Work) -> tuple[float, li
 
 
 def _peer_rate(pingpong: Path, port: int, connections: int, work: Work) -> float:
-    kind = "blocking" if connections == 1 else "polling"
     numbers = (port, connections, len(work.messages), work.request_bytes, work.reply_bytes)
-    command = [str(pingpong), "drive", kind, _ADDRESS, *map(str, numbers)]
+    command = [str(pingpong), "drive", _ADDRESS, *map(str, numbers)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return len(work.messages) / float(answer.stdout)
 
@@ -270,7 +269,7 @@ def _listener(directory: Path) -> Iterator[int]:
 
 @contextmanager
 def _pingpong_server(pingpong: Path, work: Work) -> Iterator[int]:
-    command = [str(pingpong), "serve", "polling", _ADDRESS, str(work.request_bytes), str(work.reply_bytes)]
+    command = [str(pingpong), "serve", _ADDRESS, str(work.request_bytes), str(work.reply_bytes)]
     with _started(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None  # it is a pipe
         yield int(process.stdout.readline())

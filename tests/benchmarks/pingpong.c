@@ -1,16 +1,14 @@
 /* The limit that the HL7 benchmark compares with: requests and replies of fixed sizes, nothing read but their lengths.
  *
- *   pingpong serve blocking|polling ADDRESS REQUEST_BYTES REPLY_BYTES        prints its port, serves until it is killed
- *   pingpong drive blocking|polling ADDRESS PORT CONNECTIONS MESSAGES REQUEST_BYTES REPLY_BYTES    prints the seconds it took
+ *   pingpong serve ADDRESS REQUEST_BYTES REPLY_BYTES                               prints its port, serves until it is killed
+ *   pingpong drive ADDRESS PORT CONNECTIONS MESSAGES REQUEST_BYTES REPLY_BYTES     prints the seconds it took
  *
- * Blocking: a thread for each connection on both sides, send and recv in turn, as a ping-pong is usually written. Polling:
- * one thread on each side, epoll over non-blocking sockets: with many connections it serves them in batches, and is the most
- * that the machine can do. Always TCP_NODELAY, and one request in flight on each connection.
+ * A thread for each connection on both sides, blocking send and recv in turn, TCP_NODELAY, one request in flight on each
+ * connection.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -18,15 +16,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 4096, EVENTS = 256, BUFFER = 1 << 20 };
+enum { CONNECTIONS_MAX = 4096, BUFFER = 1 << 20 };
 
-static char inbound[BUFFER], outbound[BUFFER];
-static size_t received[CONNECTIONS_MAX];
+static char outbound[BUFFER];
 
 static void fail(const char *what) { perror(what); exit(1); }
 
@@ -41,27 +37,12 @@ static void no_delay(int fd) {
     if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on)) fail("TCP_NODELAY");
 }
 
-static void watch(int poll, int fd) {
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
-    if (fd >= CONNECTIONS_MAX) { fprintf(stderr, "too many connections\n"); exit(2); }
-    if (epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event)) fail("epoll_ctl");
-}
-
 static void send_all(int fd, size_t size) {
     for (size_t sent = 0; sent < size;) {
         ssize_t count = send(fd, outbound + sent, size - sent, MSG_NOSIGNAL);
         if (count > 0) sent += (size_t)count;
-        else if (errno != EAGAIN && errno != EINTR) fail("send");
+        else if (errno != EINTR) fail("send");
     }
-}
-
-/* Replies to whole requests; false at the end of the connection. */
-static int answer(int fd, char *buffer, size_t request, size_t reply) {
-    ssize_t bytes = recv(fd, buffer, BUFFER, 0);
-    if (bytes < 0 && errno == EAGAIN) return 1;
-    if (bytes <= 0) return 0;
-    for (received[fd] += (size_t)bytes; received[fd] >= request; received[fd] -= request) send_all(fd, reply);
-    return 1;
 }
 
 static size_t request_size, reply_size;
@@ -69,7 +50,9 @@ static size_t request_size, reply_size;
 static void *serve_one(void *argument) {
     int fd = (int)(long)argument;
     char *buffer = malloc(BUFFER);
-    while (answer(fd, buffer, request_size, reply_size)) {}
+    size_t have = 0;
+    for (ssize_t bytes; (bytes = recv(fd, buffer, BUFFER, 0)) > 0;)
+        for (have += (size_t)bytes; have >= request_size; have -= request_size) send_all(fd, reply_size);
     free(buffer);
     close(fd);
     return NULL;
@@ -86,32 +69,12 @@ static int listening(const char *address) {
     return server;
 }
 
-static int accepted(int server, int flags) {
-    int client = accept4(server, NULL, NULL, flags);
-    if (client < 0) fail("accept");
-    if (client >= CONNECTIONS_MAX) { fprintf(stderr, "too many connections\n"); exit(2); }
-    no_delay(client);
-    received[client] = 0;
-    return client;
-}
-
-static void serve_blocking(int server) {
+static void serve(int server) {
     for (pthread_t thread;;) {
-        int client = accepted(server, 0);
+        int client = accept(server, NULL, NULL);
+        if (client < 0) fail("accept");
+        no_delay(client);
         if (pthread_create(&thread, NULL, serve_one, (void *)(long)client) || pthread_detach(thread)) fail("pthread_create");
-    }
-}
-
-static void serve_polling(int server) {
-    int poll = epoll_create1(0);
-    watch(poll, server);
-    for (struct epoll_event events[EVENTS];;) {
-        int count = epoll_wait(poll, events, EVENTS, -1);
-        for (int i = 0; i < count; i++) {
-            int fd = events[i].data.fd;
-            if (fd == server) watch(poll, accepted(server, SOCK_NONBLOCK));
-            else if (!answer(fd, inbound, request_size, reply_size)) close(fd);
-        }
     }
 }
 
@@ -145,63 +108,30 @@ static void *drive_one(void *argument) {
     return NULL;
 }
 
-static void drive_blocking(const int *fds, int connections) {
-    static pthread_t threads[CONNECTIONS_MAX];
-    for (int i = 0; i < connections; i++)
-        if (pthread_create(&threads[i], NULL, drive_one, (void *)(long)fds[i])) fail("pthread_create");
-    for (int i = 0; i < connections; i++) pthread_join(threads[i], NULL);
-}
-
-static void drive_polling(const int *fds, int connections) {
-    long unanswered = tickets;
-    int poll = epoll_create1(0);
-    for (int i = 0; i < connections; i++) {
-        fcntl(fds[i], F_SETFL, O_NONBLOCK);
-        watch(poll, fds[i]);
-        if (tickets-- > 0) send_all(fds[i], request_size);
-    }
-    for (struct epoll_event events[EVENTS]; unanswered > 0;) {
-        int count = epoll_wait(poll, events, EVENTS, -1);
-        for (int i = 0; i < count; i++) {
-            int fd = events[i].data.fd;
-            ssize_t bytes = recv(fd, inbound, sizeof inbound, 0);
-            if (bytes < 0 && errno == EAGAIN) continue;
-            if (bytes <= 0) fail("recv");
-            received[fd] += (size_t)bytes;
-            if (received[fd] < reply_size) continue;
-            received[fd] -= reply_size;
-            unanswered--;
-            if (tickets-- > 0) send_all(fd, request_size);
-        }
-    }
-}
-
-static void drive(int polling, const char *address, int port, int connections) {
+static void drive(const char *address, int port, int connections) {
     static int fds[CONNECTIONS_MAX];
+    static pthread_t threads[CONNECTIONS_MAX];
     struct sockaddr_in target = address_of(address, port);
     for (int i = 0; i < connections; i++) {
         fds[i] = connected(&target);
         exchange(fds[i]); /* the way is open before the clock starts */
     }
     double begin = seconds();
-    if (polling) drive_polling(fds, connections);
-    else drive_blocking(fds, connections);
+    for (int i = 0; i < connections; i++)
+        if (pthread_create(&threads[i], NULL, drive_one, (void *)(long)fds[i])) fail("pthread_create");
+    for (int i = 0; i < connections; i++) pthread_join(threads[i], NULL);
     printf("%.9f\n", seconds() - begin);
 }
 
 int main(int count, char **words) {
-    int polling = count > 2 && !strcmp(words[2], "polling");
-    if (count < 6 || (!polling && strcmp(words[2], "blocking"))) return 2;
+    if (count < 5) return 2;
     request_size = strtoul(words[count - 2], NULL, 10);
     reply_size = strtoul(words[count - 1], NULL, 10);
     if (request_size < 1 || reply_size < 1 || request_size > BUFFER || reply_size > BUFFER) return 2;
-    if (count == 6 && !strcmp(words[1], "serve")) {
-        int server = listening(words[3]);
-        if (polling) serve_polling(server);
-        else serve_blocking(server);
-    } else if (count == 9 && !strcmp(words[1], "drive") && atoi(words[5]) <= CONNECTIONS_MAX) {
-        tickets = atol(words[6]);
-        drive(polling, words[3], atoi(words[4]), atoi(words[5]));
+    if (count == 5 && !strcmp(words[1], "serve")) serve(listening(words[2]));
+    else if (count == 8 && !strcmp(words[1], "drive") && atoi(words[4]) <= CONNECTIONS_MAX) {
+        tickets = atol(words[5]);
+        drive(words[2], atoi(words[3]), atoi(words[4]));
     } else return 2;
     return 0;
 }
