@@ -135,7 +135,7 @@ class Identity(NamedTuple):
 
     @property
     def accession(self) -> str:
-        """`PF` and 14 Crockford characters, for the accession number (SH, 16 at most): sequence, generator, 12 bits of the run."""
+        """`PF` and 14 Crockford characters, for the accession number (SH, 16): sequence, generator, 12 bits of the run."""
         value = self.sequence << 26 | self.generator << 12 | self.run & 0xFFF
         return "PF" + _crockford(value, _ACCESSION_LETTERS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from typing import NamedTuple
@@ -96,10 +97,9 @@ class Acknowledger:
     def _header(self, message: Message, time_now: bytes, serial: int) -> bytes:
         fields, separators = message.header.fields, message.separators
         fields = fields if len(fields) > 12 else fields + [b""] * (13 - len(fields))
-        kind = fields[9].split(separators.component, 2)
-        answer = separators.component.join((b"ACK", kind[1], b"ACK")) if len(kind) > 1 else b"ACK"
         parts = [
-            b"MSH", fields[2], fields[5], self._node, fields[3], fields[4], time_now, b"", answer, b"%d" % serial,
+            b"MSH", fields[2], fields[5], self._node, fields[3], fields[4], time_now, b"",
+            _kind_of_answer(fields[9], separators.component), b"%d" % serial,
             fields[11], fields[12] or b"2.5.1",
         ]  # fmt: skip
         if len(fields) > 18 and fields[18]:
@@ -111,6 +111,12 @@ class Acknowledger:
         if second != self._second:
             self._second, self._time = second, time.strftime("%Y%m%d%H%M%S", time.localtime(second)).encode()
         return self._time
+
+
+@functools.lru_cache(maxsize=256)  # the same few in every message
+def _kind_of_answer(kind: bytes, component: bytes) -> bytes:
+    parts = kind.split(component, 2)
+    return component.join((b"ACK", parts[1], b"ACK")) if len(parts) > 1 else b"ACK"
 
 
 def _error_segment(error: MessageError, message: Message | None) -> bytes:

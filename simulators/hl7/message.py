@@ -87,21 +87,22 @@ class Segment:
     def text(self, field: int, component: int = 1, repetition: int = 1) -> str:
         """Return one component of a field, decoded and with its escapes resolved; empty when it is not there."""
         value = self.fields[field] if field < len(self.fields) else b""
-        is_plain = value.isalnum() or not value  # the usual case: no separator is a letter or a digit
-        if is_plain and component == repetition == 1:
-            return value.decode("ascii")
-        separators = self._separators
-        if repetition > 1 or separators.repetition in value:
-            value = _part(value, separators.repetition, repetition)
-        if component > 1 or separators.component in value:
-            value = _part(value, separators.component, component)
+        if component == repetition == 1 and (value.isalnum() or not value):
+            return value.decode()  # the usual case: no separator is a letter or a digit
+        _, between_components, between_repetitions, escape, _ = self._separators
+        if repetition > 1 or between_repetitions in value:
+            value = _part(value, between_repetitions, repetition)
+        if component > 1 or between_components in value:
+            value = _part(value, between_components, component)
         text = value.decode(self._codec)
-        return unescape(text, separators) if separators.escape in value else text
+        return unescape(text, self._separators) if escape in value else text
 
     def whole(self, field: int, repetition: int = 1) -> str:
         """Return one repetition of a field with its components parted by `^`, as DICOM parts a person's name."""
-        value = _part(self.raw(field), self._separators.repetition, repetition)
-        if self._separators is STANDARD_SEPARATORS and self._separators.escape not in value:
+        value = self.fields[field] if field < len(self.fields) else b""
+        if repetition > 1 or self._separators.repetition in value:
+            value = _part(value, self._separators.repetition, repetition)
+        if self._separators is STANDARD_SEPARATORS and b"\\" not in value:
             return value.decode(self._codec).rstrip("^")
         parts = value.decode(self._codec).split(self._separators.component.decode("latin-1"))
         return "^".join(unescape(part, self._separators) for part in parts).rstrip("^")
@@ -149,7 +150,8 @@ class Message:
     @property
     def kind(self) -> tuple[str, str]:
         """Message code and trigger event of MSH-9, as ("ADT", "A01")."""
-        return _kind(self.header.raw(9), self.separators.component)
+        fields = self.header.fields
+        return _kind(fields[9] if len(fields) > 9 else b"", self.separators.component)
 
     @property
     def character_set(self) -> str:
@@ -164,7 +166,8 @@ class Message:
         MessageError
             When the character set is not known, or the bytes are not in it.
         """
-        codec = _codec(self.header.raw(18), self.separators.repetition)
+        fields = self.header.fields
+        codec = _codec(fields[18] if len(fields) > 18 else b"", self.separators.repetition)
         if codec is None:
             known, name = ", ".join(filter(None, CHARACTER_SETS)), self.character_set
             raise MessageError(Condition.TABLE_VALUE, "MSH-18", f"a character set of {known}", repr(name))
