@@ -1,0 +1,84 @@
+"""The command: what it refuses, what it lists, and the exit codes of reports."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scenarios.options import DEFAULT_SITE, ROOT
+
+
+def preflight(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "preflight", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+BAD_SITES = {
+    "wrong type": ("port = 6667", 'port = "6667"', 'vip[1].port: expected', '"6667"'),
+    "unknown key": ("retries = 3", "retrys = 3", "balancer.retrys: ", "retries"),
+    "port out of range": ("port = 5104", "port = 0", "vip[2].port: expected 1 to 65535, found 0", ""),
+    "two VIPs on one address and port": (
+        'address = "127.0.110.101"\nport = 6667', 'address = "127.0.110.100"\nport = 11112', "127.0.110.100:11112", "",
+    ),
+    "expired waiver": (
+        "[balancer]",
+        '[[waiver]]\ncheck = "PERSIST-1/HL7"\nby = "J. Doe"\nwhy = "no reason"\nuntil = 2020-01-31\n\n[balancer]',
+        "waiver[0].until", "2020-01-31",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "replacement", "where", "what"), BAD_SITES.values(), ids=BAD_SITES)
+def test_a_bad_site_file_is_one_clear_line_and_exit_2(
+    tmp_path: Path, found: str, replacement: str, where: str, what: str
+) -> None:
+    text = DEFAULT_SITE.read_text(encoding="utf-8")
+    assert found in text
+    site = tmp_path / "hospital.toml"
+    site.write_text(text.replace(found, replacement, 1), encoding="utf-8")
+    run = preflight("accept", "--site", str(site), "--out", str(tmp_path / "report"))
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.startswith("hospital.toml: ")
+    assert where in run.stderr
+    assert what in run.stderr
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_site_without_one_of_the_four_services_is_refused(tmp_path: Path) -> None:
+    text = DEFAULT_SITE.read_text(encoding="utf-8")
+    site = tmp_path / "hospital.toml"
+    site.write_text(text[: text.rindex("[[vip]]")], encoding="utf-8")
+    run = preflight("accept", "--site", str(site), "--out", str(tmp_path / "report"))
+    assert run.returncode == 2
+    assert "https" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--site", "nowhere.toml"), ("--only", "NOPE-1"), ("--only", "LOAD-1"), ("--plant", "nope"), ("--profile", "nope"),
+        ("--lab", "moon"), ("--images", "nowhere"), ("--site", "lbconfig/sites/brief.toml"), ("--what", "ever"),
+    ],
+)  # fmt: skip
+def test_bad_usage_is_exit_2_and_starts_nothing(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    run = preflight("accept", "--out", str(tmp_path / "report"), *arguments)
+    assert run.returncode == 2
+    assert run.stderr
+    assert not (tmp_path / "report").exists()
+
+
+def test_plants_are_listed_for_other_programs() -> None:
+    listed = json.loads(preflight("plants", "--json").stdout)
+    assert len(listed) >= 14
+    assert all(list(plant) == ["id", "breaks", "check", "vip"] for plant in listed)
+    assert len({plant["id"] for plant in listed}) == len(listed)
+
+
+def test_a_report_that_is_not_there_is_exit_2(tmp_path: Path) -> None:
+    run = preflight("report", "--out", str(tmp_path))
+    assert run.returncode == 2
+    assert "preflight accept" in run.stderr
