@@ -21,13 +21,14 @@ lint: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 bench: .venv/.installed-dev programs
+	@./install-programs gcc
 	$(BIN)/python -m tests.benchmarks --out $(or $(filter-out out/report,$(OUT)),out/bench.json)
 
 plants: .venv/.installed-dev programs
 	$(BIN)/python -m pytest tests/planted $(ARGS)
 
 programs:
-	@./install-programs
+	@./install-programs haproxy dcmtk
 
 .venv/.made:
 	$(PYTHON) -m venv .venv

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -20,14 +19,14 @@ from lbconfig.site import Site
 from lbconfig.site_file import SiteError, load_site
 from reports.errors import ReportError
 from reports.terminal import print_verdict
-from reports.writer import read_report
+from reports.writer import read_report, remove_older_report
+from scenarios.handover import EXIT_OF
+from scenarios.kit import own_samples
 from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, ROOT, Options, UsageError, checked, fresh_seed
 from scenarios.plants import PlantError, plant_named, plants
 
-EXIT_OF = {"pass": 0, "pass_with_waivers": 0, "fail": 1, "incomplete": 3}
 BAD_USAGE = 2
 INCOMPLETE = 3
-PYTEST_USAGE_ERROR = 4  # pytest.ExitCode.USAGE_ERROR; pytest itself belongs to the scenarios
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Proves a load-balanced imaging site."
@@ -56,18 +55,27 @@ def accept(
     if lab != "native":
         _refuse(f"--lab: expected native, found {lab}")
     options = Options(
-        site=site, lab="native", profile=profile, seed=fresh_seed() if seed is None else seed, only=tuple(only or ()), out=out,
-        plant=plant, images=images, messages=messages,
-    )  # fmt: skip
+        site=site,
+        lab="native",
+        profile=profile,
+        seed=fresh_seed() if seed is None else seed,
+        only=tuple(only or ()),
+        out=out,
+        plant=plant,
+        images=images,
+        messages=messages,
+    )
     try:
         options = checked(options)
         loaded = load_site(options.site)
         check_loopback(loaded)
         if options.plant:
             plant_named(loaded, options.plant)
-    except (UsageError, SiteError, PlantError, LabError) as error:
+        own_samples(options)
+        remove_older_report(options.out)
+    except (UsageError, SiteError, PlantError, LabError, ReportError) as error:
         _refuse(str(error))
-    raise typer.Exit(_suite(options))
+    _become_suite(options)
 
 
 @app.command("plants")
@@ -127,8 +135,11 @@ def main() -> None:
     app()
 
 
-def _suite(options: Options) -> int:
-    """Run the scenarios by pytest, in a process of its own, and return the exit code that its report calls for."""
+def _become_suite(options: Options) -> NoReturn:
+    """Turn this process into pytest over the scenarios, which exits as its report calls for.
+
+    One process and no wrapper: a signal, even the one that cannot be caught, meets what owns the lab.
+    """
     arguments = [
         "--site", str(options.site), "--lab", options.lab, "--profile", options.profile, "--seed", str(options.seed), "--out",
         str(options.out),
@@ -137,7 +148,7 @@ def _suite(options: Options) -> int:
         arguments += [name, str(value)] if value else []
     for check in options.only:
         arguments += ["--only", check]
-    command = [
+    pytest = [
         sys.executable,
         "-m",
         "pytest",
@@ -148,20 +159,9 @@ def _suite(options: Options) -> int:
         "-p",
         "no:cacheprovider",
     ]
-    suite = subprocess.Popen([*command, "--board", str(ROOT / "scenarios"), *arguments], env=_environment())
-    while True:
-        try:
-            code = suite.wait()
-            break
-        except KeyboardInterrupt:  # the suite was interrupted as well: it takes the lab down and reports what it has
-            continue
-    if code == PYTEST_USAGE_ERROR:
-        return BAD_USAGE
-    try:
-        return EXIT_OF[read_report(options.out / "report.json").verdict]
-    except ReportError as error:
-        Console(stderr=True).print(f"{error}", highlight=False)
-        return INCOMPLETE
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [*pytest, "--board", str(ROOT / "scenarios"), *arguments], _environment())  # noqa: S606
 
 
 def _environment() -> dict[str, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-import msgspec
 import pytest
 from rich.console import Console
 
@@ -18,20 +18,21 @@ from lbconfig.site_file import SiteError, load_site
 from reports.errors import ReportError
 from reports.terminal import VerdictBoard, print_verdict
 from reports.writer import remove_older_report
+from scenarios import scripts
 from scenarios.acceptance import Acceptance
 from scenarios.catalogue import BY_ID, place
 from scenarios.episodes import Episode
 from scenarios.exchanges.places import Desk
-from scenarios.faults import Fault, MissingAbilityError, NodeCrashed, NodeHalted, NodePaused, ServicesKilled
+from scenarios.faults import MissingAbilityError
 from scenarios.findings import Finding, skipped, unknown
-from scenarios.handover import balancer_seen, hand_over, keep_logs, lab_directory
-from scenarios.kit import Kit, pack, web_access
+from scenarios.handover import EXIT_OF, balancer_seen, hand_over, keep_logs, lab_directory
+from scenarios.kit import Kit, OwnSamples, own_samples, pack, web_access
 from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, Options, UsageError, checked, fresh_seed
 from scenarios.plants import PlantError, plant_named
 from scenarios.play import Script, play
 from scenarios.run import Run
 from scenarios.talkers import Talker, talker
-from scenarios.traffic import EpisodeError, TalkerFactory
+from scenarios.traffic import TalkerFactory
 from scenarios.workloads import reconnect_at_random, stream_steadily
 from simulators.client import Attempt, Timeouts
 from simulators.dicom.modality import Modality
@@ -44,8 +45,9 @@ _JUDGED_LAST = ("LOSS-1", "ORDER-1")  # over everything that the others did
 class Session:
     """What the whole pytest session shares beside its fixtures."""
 
-    def __init__(self, options: Options, site: Site, defects: Defects) -> None:
+    def __init__(self, options: Options, site: Site, defects: Defects, own: OwnSamples) -> None:
         self.options = options
+        self.own = own
         self.site = site
         self.defects = defects
         self.number = fresh_seed()
@@ -59,6 +61,7 @@ class Session:
 
 
 _SESSION = pytest.StashKey[Session]()
+_BEGUN_S = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -100,13 +103,15 @@ def pytest_configure(config: pytest.Config) -> None:
         site = load_site(options.site)
         check_loopback(site)
         defects = plant_named(site, options.plant).defects if options.plant else Defects()
+        own = own_samples(options)
     except (UsageError, SiteError, PlantError, LabError) as error:
         raise pytest.UsageError(str(error)) from error
-    config.stash[_SESSION] = session = Session(options, site, defects)
+    config.stash[_SESSION] = session = Session(options, site, defects, own)
     if config.getoption("--board"):
         session.board = VerdictBoard(session.console, time.monotonic, [vip.name for vip in site.vip])
         reporter = config.pluginmanager.getplugin("terminalreporter")
         config.pluginmanager.unregister(reporter)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: take the lab down, report what there is
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -146,6 +151,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Show that a check begins."""
+    item.stash[_BEGUN_S] = time.monotonic()
     board = item.config.stash[_SESSION].board
     if board is not None and (check_id := _check_id(item)) is not None:
         board.started(_verdict_id(item), BY_ID[check_id].title)
@@ -165,7 +171,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         _settle(item, _breakdown(call.excinfo.value, session))
     if session.board is not None and (call.when == "call" or call.excinfo is not None):
         result = next(result for result in acceptance.results if result.id == _verdict_id(item))
-        session.board.finished(result, call.duration)
+        session.board.finished(result, time.monotonic() - item.stash[_BEGUN_S])
     return report
 
 
@@ -181,6 +187,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         state.run.close()
     if state.lab is not None:
         keep_logs(state.lab, state.options.out)
+    if state.board is not None:
+        session.exitstatus = EXIT_OF[report.verdict]
     print_verdict(report, state.options.out / "index.html", state.console)
 
 
@@ -221,7 +229,7 @@ def run(session: Session, lab: Lab) -> Run:
 def kit(session: Session, run: Run) -> Kit:
     """Gather the samples, and store one study straight on a node for the web page to have something to show."""
     study = run.identities.next(Kind.STUDY)
-    kit = pack(run.site, web_access(run.lab, study.uid), session.options.images, session.options.messages)
+    kit = pack(run.site, web_access(run.lab, study.uid), session.own)
     vip = run.site.vip_of("dicom")
     modality = Modality(
         run.straight(vip, vip.real_server[0]),
@@ -276,86 +284,33 @@ def steady_stream(run: Run, talkers: TalkerFactory) -> int:
 
 @pytest.fixture(scope="session")
 def services_stopped(session: Session, run: Run, talkers: TalkerFactory) -> Episode:
-    """Stop all services of the last node under traffic, until every server is DOWN; then start them again."""
-    objective_s = max(vip.limits.down_s for vip in run.site.vip) + 1
-    fault = ServicesKilled(run.site.node[-1].name)
-    return _played(session, talkers, fault, hold_at_most_s=objective_s, until_status="DOWN", after_s=1)
+    """Stop all services of a node under traffic; then start them again."""
+    return _played(session, run, scripts.stop_services(run.site), talkers)
 
 
 @pytest.fixture(scope="session")
 def node_died(session: Session, run: Run, kit: Kit) -> Episode:
-    """Let the first node die under traffic, until everybody has recovered; then revive it and watch who goes back."""
-    limits = [vip.limits for vip in run.site.vip]
-    objective_s = max(max(limit.new_s, limit.sticky_s, limit.established_s, limit.down_s) for limit in limits) + 1
-    patient = msgspec.structs.replace(run.timeouts(), response_s=objective_s, negotiate_s=objective_s)
-    fault = NodeCrashed(run.site.node[0].name)
-    factory = _talkers(run, kit, patient)
-    return _played(
-        session,
-        factory,
-        fault,
-        hold_at_least_s=4,
-        hold_at_most_s=objective_s,
-        until_status="DOWN",
-        recovered=True,
-        after_s=4,
-        new_sources=True,
-    )
+    """Let a node die under traffic; then revive it and watch who goes back."""
+    talkers = _talkers(run, kit, scripts.patient(run.site, run.timeouts()))
+    return _played(session, run, scripts.crash_node(run.site), talkers)
 
 
 @pytest.fixture(scope="session")
 def node_paused(session: Session, run: Run, kit: Kit) -> Episode:
-    """Let the last node hang for some seconds under traffic of clients that wait less long and try again."""
-    impatient = msgspec.structs.replace(run.timeouts(), response_s=1.5)
-    fault = NodePaused(run.site.node[-1].name)
-    return _played(session, _talkers(run, kit, impatient), fault, hold_at_least_s=4, hold_at_most_s=4, after_s=2)
+    """Let a node hang for some seconds under traffic of clients that wait less long and try again."""
+    return _played(session, run, scripts.pause_node(run.site), _talkers(run, kit, scripts.impatient(run.timeouts())))
 
 
 @pytest.fixture(scope="session")
 def node_halted(session: Session, run: Run, talkers: TalkerFactory) -> Episode:
-    """Halt all real servers of the first node under traffic, until nobody is without an answer; then put them online."""
-    objective_s = max(vip.limits.halted_s for vip in run.site.vip) + 2
-    fault = NodeHalted(run.site.node[0].name)
-    return _played(
-        session,
-        talkers,
-        fault,
-        hold_at_least_s=3,
-        hold_at_most_s=objective_s,
-        until_status="MAINT",
-        recovered=True,
-        after_s=1,
-    )
+    """Halt all real servers of a node under traffic; then put them online."""
+    return _played(session, run, scripts.halt_node(run.site), talkers)
 
 
-def _played(
-    session: Session,
-    factory: TalkerFactory,
-    fault: Fault,
-    *,
-    hold_at_most_s: float,
-    hold_at_least_s: float = 0,
-    until_status: str | None = None,
-    recovered: bool = False,
-    after_s: float,
-    new_sources: bool = False,
-) -> Episode:
-    if session.run is None:
-        raise EpisodeError("traffic: expected a run that has begun, found none")
-    up_within_s = max(vip.health_check.up_within_s for vip in session.site.vip) + 2
-    script = Script(
-        fault=fault,
-        hold_at_least_s=hold_at_least_s,
-        hold_at_most_s=hold_at_most_s,
-        until_status=until_status,
-        recovered=recovered,
-        up_within_s=up_within_s,
-        after_s=after_s,
-        new_sources=new_sources,
-    )
+def _played(session: Session, run: Run, script: Script, talkers: TalkerFactory) -> Episode:
     if session.board is not None:
-        session.board.note(f"{fault.name}: {fault.node}, under traffic on every VIP")
-    episode = play(session.run, script, factory)
+        session.board.note(f"{script.fault.name}: {script.fault.node}, under traffic on every VIP")
+    episode = play(run, script, talkers)
     session.episodes.append(episode)
     return episode
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from compose.lab import CanReadJournals, CanSteerBalancer, Lab
-from reports.verdict import BalancerSeen, Pictures, Report
+from reports.verdict import BalancerSeen, Pictures, Report, ReportVerdict
 from reports.writer import write_report
 from scenarios.acceptance import Acceptance, sha256
 from scenarios.episodes import Episode
@@ -17,6 +17,7 @@ from scenarios.frames import operations_frame
 from scenarios.pictures import pictures_of
 from scenarios.run import Run
 
+EXIT_OF: dict[ReportVerdict, int] = {"pass": 0, "pass_with_waivers": 0, "fail": 1, "incomplete": 3}
 OPERATIONS = "operations.parquet"
 RECEIPTS = "receipts.parquet"
 BALANCER_LOG = "logs/haproxy.log"

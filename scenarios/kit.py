@@ -9,12 +9,13 @@ import msgspec
 
 from compose.lab import Lab
 from lbconfig.site import Site
-from scenarios.options import UsageError
+from scenarios.options import Options, UsageError
 from simulators.client import Target, Timeouts
+from simulators.dicom.errors import ImageError
 from simulators.dicom.instances import EncodedInstance
 from simulators.dicom.samples import SampleImage, generated_image, load_images, sample_images
 from simulators.hl7.own_messages import OwnMessage, load_messages
-from simulators.hl7.samples import Template, sample_templates
+from simulators.hl7.samples import SampleError, Template, sample_templates
 from simulators.web.viewer import Viewer
 
 SMALL_BYTES = 8 * 1024
@@ -50,19 +51,33 @@ class Kit(msgspec.Struct, frozen=True):
     web: WebAccess
 
 
-def pack(site: Site, web: WebAccess, images: Path | None, messages: Path | None) -> Kit:
-    """Gather the samples for a site.
+class OwnSamples(msgspec.Struct, frozen=True):
+    """The user's own images and messages, freed of their patients."""
 
-    `images` and `messages` are folders of the user's own; what their readers raise is raised.
-    """
+    images: tuple[SampleImage, ...] = ()
+    messages: tuple[OwnMessage, ...] = ()
+
+
+def own_samples(options: Options) -> OwnSamples:
+    """Read the folders that `--images` and `--messages` name. Raises UsageError, which names the file that cannot be used."""
+    try:
+        return OwnSamples(
+            images=load_images(options.images) if options.images else (),
+            messages=tuple(load_messages(options.messages)) if options.messages else (),
+        )
+    except (ImageError, SampleError) as error:
+        raise UsageError(str(error)) from error
+
+
+def pack(site: Site, web: WebAccess, own: OwnSamples) -> Kit:
+    """Gather the samples for a site, the user's own among them."""
     small = generated_image("CT", SMALL_BYTES, 1)
     sized = tuple(generated_image("CT", size_bytes, size_bytes) for size_bytes in LARGE_BYTES)
-    own_images = load_images(images) if images else ()
     return Kit(
-        images=(*sample_images(), small, *sized, *own_images),
+        images=(*sample_images(), small, *sized, *own.images),
         small_image=small.instance,
         templates=sample_templates(site.hl7.receiving_application, site.hl7.receiving_facility),
-        own_messages=tuple(load_messages(messages)) if messages else (),
+        own_messages=own.messages,
         web=web,
     )
 

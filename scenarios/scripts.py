@@ -1,0 +1,86 @@
+"""The four stories of a standard run: whom a fault meets, how long it is held, what is waited for. Pure: from site to script."""
+
+from __future__ import annotations
+
+import msgspec
+
+from lbconfig.site import Site
+from scenarios.faults import NodeCrashed, NodeHalted, NodePaused, ServicesKilled
+from scenarios.play import Script
+from simulators.client import Timeouts
+
+IMPATIENT_S = 1.5  # how long clients of a paused node wait for an answer before they try again
+PAUSED_S = 4.0
+
+
+def stop_services(site: Site) -> Script:
+    """Stop all services of the last node, until every server of it is DOWN."""
+    return Script(
+        fault=ServicesKilled(site.node[-1].name),
+        hold_at_least_s=0,
+        hold_at_most_s=max(vip.limits.down_s for vip in site.vip) + 1,
+        until_status="DOWN",
+        recovered=False,
+        up_within_s=_up_within_s(site),
+        after_s=1,
+    )
+
+
+def crash_node(site: Site) -> Script:
+    """Let the first node die, until everybody has recovered; then watch who goes back to it."""
+    return Script(
+        fault=NodeCrashed(site.node[0].name),
+        hold_at_least_s=4,
+        hold_at_most_s=longest_objective_s(site) + 1,
+        until_status="DOWN",
+        recovered=True,
+        up_within_s=_up_within_s(site),
+        after_s=4,
+        new_sources=True,
+    )
+
+
+def pause_node(site: Site) -> Script:
+    """Let the last node hang for some seconds, longer than its clients wait for an answer."""
+    return Script(
+        fault=NodePaused(site.node[-1].name),
+        hold_at_least_s=PAUSED_S,
+        hold_at_most_s=PAUSED_S,
+        until_status=None,
+        recovered=False,
+        up_within_s=_up_within_s(site),
+        after_s=2,
+    )
+
+
+def halt_node(site: Site) -> Script:
+    """Halt all real servers of the first node, until nobody is without an answer."""
+    return Script(
+        fault=NodeHalted(site.node[0].name),
+        hold_at_least_s=3,
+        hold_at_most_s=max(vip.limits.halted_s for vip in site.vip) + 2,
+        until_status="MAINT",
+        recovered=True,
+        up_within_s=_up_within_s(site),
+        after_s=1,
+    )
+
+
+def patient(site: Site, timeouts: Timeouts) -> Timeouts:
+    """Return time-outs that outlast every objective: a client that gave up sooner would recover by itself."""
+    longest_s = longest_objective_s(site) + 1
+    return msgspec.structs.replace(timeouts, response_s=longest_s, negotiate_s=longest_s)
+
+
+def impatient(timeouts: Timeouts) -> Timeouts:
+    """Return time-outs that end before a paused node goes on, so that things are sent again."""
+    return msgspec.structs.replace(timeouts, response_s=IMPATIENT_S)
+
+
+def longest_objective_s(site: Site) -> float:
+    """Return the longest time that any session of any VIP may take to recover."""
+    return max(max(vip.limits.new_s, vip.limits.sticky_s, vip.limits.established_s, vip.limits.down_s) for vip in site.vip)
+
+
+def _up_within_s(site: Site) -> float:
+    return max(vip.health_check.up_within_s for vip in site.vip) + 2
