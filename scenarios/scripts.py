@@ -1,4 +1,4 @@
-"""The four stories of a standard run: whom a fault meets, how long it is held, what is waited for. Pure: from site to script."""
+"""The four stories of a standard run: whom a fault meets, how long it is held, what is waited for; from site to script."""
 
 from __future__ import annotations
 
