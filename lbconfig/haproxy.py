@@ -47,8 +47,8 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     peer_port : int
         Where it teaches its tables, on the balancer's address; the appliance uses TCP 7778.
     server_state_file : str or None
-        A file of states (`RuntimeApi.server_states`) that a starting process takes up. Without one, drain and halt end with
-        a reload.
+        A file of states (`RuntimeApi.server_states`) that a starting process takes up; it must be there, and may be empty.
+        Without one, drain and halt end with a reload.
     """
 
     runtime_socket: str

@@ -48,6 +48,8 @@ class MasterCli:
     def reload(self, within_s: float = 20.0) -> Worker:
         """Reload; return the new worker once it answers. Old connections stay with the old worker.
 
+        Persistence tables survive where `RuntimeApi.can_teach_tables` holds; they may arrive a moment later.
+
         Raises
         ------
         BalancerError

@@ -27,6 +27,8 @@ _FRONTEND, _BACKEND, _SERVER = 0, 1, 2  # the column `type` of `show stat`
 _AGE = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _SESSION = re.compile(r"^(?P<id>0x[0-9a-f]+): proto=(?P<proto>\S+) src=(?P<client>\S+):(?P<port>\d+) fe=(?P<vip>\S+) .*")
 _FIELD = re.compile(r"(\w+)=(\S*)")
+_RESYNC = re.compile(r"^0x[0-9a-f]+: \[.*\] id=(?P<peers>\S+) .*\bflags=(?P<flags>0x[0-9a-f]+)", re.MULTILINE)
+_RESYNC_FINISHED = 0b11  # from the local peer, and from remote ones
 _NAME = re.compile(r"[A-Za-z0-9._:-]+")
 
 
@@ -168,7 +170,8 @@ class RuntimeApi:
         try:
             return BalancerInfo(
                 product=fields["Name"], version=fields["Version"], pid=int(fields["Pid"]),
-                uptime_s=int(fields["Uptime_sec"]), current_connections=int(fields["CurrConns"]), maxconn=int(fields["Maxconn"]), fd_limit=int(fields["Ulimit-n"]),
+                uptime_s=int(fields["Uptime_sec"]), current_connections=int(fields["CurrConns"]),
+                maxconn=int(fields["Maxconn"]), fd_limit=int(fields["Ulimit-n"]),
             )  # fmt: skip
         except (KeyError, ValueError) as error:
             raise self._unreadable("show info", f"the field {error}", answer) from None
@@ -257,6 +260,15 @@ class RuntimeApi:
         """End all sessions of a real server, now."""
         self._order(f"shutdown sessions server {_name(vip)}/{_name(label)}")
 
+    def can_teach_tables(self) -> bool:
+        """Return whether a reload now keeps the persistence tables.
+
+        A process that has not finished learning from its own peers teaches no other: one that was started less than five
+        seconds ago, and had nobody to learn from, takes its entries to the grave. False without a `peers` section.
+        """
+        states = [int(match["flags"], 16) for match in _RESYNC.finditer(self._ask("show peers"))]
+        return bool(states) and all(state & _RESYNC_FINISHED == _RESYNC_FINISHED for state in states)
+
     def server_states(self) -> str:
         """Return `show servers state`: what a file of server states holds, for a reload that keeps drain and halt."""
         return self._ask("show servers state").rstrip("\n") + "\n"
@@ -299,7 +311,8 @@ def _counters(client: dict[str, str], server: dict[str, str]) -> VipCounters:
     return VipCounters(
         vip=client["# pxname"], status=server["status"], scheduler=server["algo"],
         current_sessions=_number(client["scur"]), most_sessions=_number(client["smax"]),
-        session_limit=_number(client["slim"]), total_sessions=_number(client["stot"]), bytes_in=_number(client["bin"]), bytes_out=_number(client["bout"]),
+        session_limit=_number(client["slim"]), total_sessions=_number(client["stot"]),
+        bytes_in=_number(client["bin"]), bytes_out=_number(client["bout"]),
         connection_errors=_number(server["econ"]), retries=_number(server["wretr"]), redispatches=_number(server["wredis"]),
         client_aborts=_number(server["cli_abrt"]), server_aborts=_number(server["srv_abrt"]),
     )  # fmt: skip

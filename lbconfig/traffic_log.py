@@ -130,7 +130,8 @@ def _connection(match: re.Match[str]) -> Connection | None:
     return Connection(
         accepted=accepted, client=match["client"], client_port=int(match["client_port"]), vip=match["vip"],
         server=None if server == "<NOSRV>" else server, wait_ms=_reached(match["wait"]),
-        connect_ms=_reached(match["connect"]), total_ms=int(match["total"]), bytes_out=int(match["sent"]), bytes_in=_number(match["received"]),
+        connect_ms=_reached(match["connect"]), total_ms=int(match["total"]),
+        bytes_out=int(match["sent"]), bytes_in=_number(match["received"]),
         termination=match["end"], retries=int(match["retries"]), redispatched=match["retries"].startswith("+"),
         source=source, source_port=_number(match["source_port"]) if source else None,
         server_address=address, server_port=_number(match["port"]) if address else None,

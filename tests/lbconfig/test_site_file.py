@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbconfig.site import Site
+from lbconfig.site_file import SiteError, load_site, site_sha256
+
+from .conftest import SITES, TODAY
+
+LOOPBACK = (SITES / "loopback.toml").read_text()
+WAIVER = '\n[[waiver]]\ncheck = "{check}"\nby = "A. Person"\nwhy = "agreed"\nuntil = {until}\n'
+Edit = Callable[[str], str]
+
+
+def replaced(old: str, new: str, nth: int = 1) -> Edit:
+    """Replace the n-th occurrence."""
+
+    def edit(text: str) -> str:
+        parts = text.split(old)
+        assert len(parts) > nth, f"{old!r} stands in the file fewer than {nth} times"
+        return old.join(parts[:nth]) + new + old.join(parts[nth:])
+
+    return edit
+
+
+def top(line: str) -> Edit:
+    return lambda text: line + "\n" + text
+
+
+def bottom(text: str) -> Edit:
+    return lambda before: before + text
+
+
+def without_vip(name: str) -> Edit:
+    return lambda text: re.sub(rf'\[\[vip\]\]\nname = "{name}".*?(?=\n\[\[vip\]\]|\Z)', "", text, flags=re.DOTALL)
+
+
+def error_of(tmp_path: Path, edit: Edit) -> str:
+    path = tmp_path / "hospital.toml"
+    path.write_text(edit(LOOPBACK))
+    with pytest.raises(SiteError) as caught:
+        load_site(path, today=TODAY)
+    return str(caught.value)
+
+
+WRONG = {
+    "a port of 0": (
+        replaced("port = 5104", "port = 0"),
+        "hospital.toml: vip[2].port: expected 1 to 65535, found 0",
+    ),
+    "a port above 65535": (
+        replaced("port = 6667", "port = 66670", nth=2),
+        "hospital.toml: vip[1].real_server[0].port: expected 1 to 65535, found 66670",
+    ),
+    "a wrong type": (
+        replaced("port = 5104", 'port = "5104"'),
+        'hospital.toml: vip[2].port: expected 1 to 65535, found "5104"',
+    ),
+    "a truth value for a number": (
+        replaced("retries = 3", "retries = true"),
+        "hospital.toml: balancer.retries: expected a whole number, 0 or more, found true",
+    ),
+    "a number for a truth value": (
+        replaced("redispatch = true", "redispatch = 1"),
+        "hospital.toml: balancer.redispatch: expected true or false, found 1",
+    ),
+    "a table for an array": (
+        lambda text: re.sub(r"\[\[node\]\].*?(?=\n#)", '[node]\nname = "a"\naddress = "127.0.0.9"\n', text, flags=re.DOTALL),
+        "hospital.toml: node: expected an array, found a table",
+    ),
+    "a number for a table": (
+        replaced('persistence = { kind = "source-ip", expire_s = 1800, table_size = 10240 }', "persistence = 1800"),
+        "hospital.toml: vip[0].persistence: expected a table, found 1800",
+    ),
+    "an endless duration": (
+        replaced("expire_s = 1800", "expire_s = inf"),
+        "hospital.toml: vip[0].persistence.expire_s: expected 0.001 to 2147483, found inf",
+    ),
+    "no duration": (
+        replaced("interval_s = 2", "interval_s = 0"),
+        "hospital.toml: vip[0].health_check.interval_s: expected 0.001 to 2147483, found 0",
+    ),
+    "a share that is a percentage": (
+        replaced("operation_s = 10", "operation_s = 10, busiest_source_share = 50.0"),
+        "hospital.toml: vip[0].limits.busiest_source_share: expected a number above 0, 1 at most, found 50.0",
+    ),
+    "an unknown service": (
+        replaced('service = "hl7"', 'service = "hl8"'),
+        'hospital.toml: vip[1].service: expected "dicom" or "dmwl" or "hl7" or "https", found "hl8"',
+    ),
+    "a name with a blank": (
+        replaced('label = "HL71"', 'label = "HL7 1"'),
+        "hospital.toml: vip[1].real_server[0].label: expected 1 to 16 letters, digits, dots, dashes or underscores, "
+        'found "HL7 1"',
+    ),
+    "a name with a line feed": (
+        replaced('label = "HL71"', 'label = "HL71\\n"'),
+        "hospital.toml: vip[1].real_server[0].label: expected 1 to 16 letters, digits, dots, dashes or underscores, "
+        'found "HL71\\n"',
+    ),
+    "an unknown key with a close one": (
+        replaced("port = 11112", "prot = 11112"),
+        'hospital.toml: vip[0].prot: expected a known key (perhaps port), found "prot"',
+    ),
+    "an unknown key like no other": (
+        replaced('network = "127.1.0.0/16"', 'network = "127.1.0.0/16"\nqqq = 1'),
+        "hospital.toml: clients.qqq: expected one of the keys network, connect_timeout_s, negotiate_timeout_s, "
+        'send_timeout_s, response_timeout_s, found "qqq"',
+    ),
+    "an unknown key at the top": (
+        top("nodes = 2"),
+        'hospital.toml: nodes: expected a known key (perhaps node), found "nodes"',
+    ),
+    "a missing key": (
+        replaced("port = 11112\n", ""),
+        "hospital.toml: vip[0].port: expected 1 to 65535, found nothing: the key is missing",
+    ),
+    "a missing table": (
+        replaced("[clients]", "[dicom]"),
+        "hospital.toml: dicom.network: expected one of the keys ae_title, unknown_called_ae, calling_ae_titles, "
+        'found "network"',
+    ),
+    "a missing VIP": (
+        without_vip("DMWL"),
+        'hospital.toml: vip: expected exactly one VIP with service = "dmwl", found a missing VIP: none speaks it',
+    ),
+    "two VIPs of one service": (
+        replaced('service = "dmwl"', 'service = "dicom"'),
+        'hospital.toml: vip: expected exactly one VIP with service = "dicom", found 2: DICOM, DMWL',
+    ),
+    "two VIPs on one address and port": (
+        lambda text: text.replace('"127.0.110.101"', '"127.0.110.100"').replace("port = 6667", "port = 11112"),
+        "hospital.toml: vip[1]: expected an address and port that no other VIP listens on, "
+        "found 127.0.110.100:11112, as in vip[0]",
+    ),
+    "two VIPs of one name": (
+        replaced('name = "HL7"', 'name = "DICOM"'),
+        "hospital.toml: vip[1].name: expected a name that no other VIP has, found DICOM, as in vip[0].name",
+    ),
+    "two nodes of one name": (
+        replaced('name = "mach7-2"', 'name = "mach7-1"'),
+        "hospital.toml: node[1].name: expected a name that no other node has, found mach7-1, as in node[0].name",
+    ),
+    "an unknown node": (
+        replaced('node = "mach7-2"', 'node = "mach7-3"'),
+        'hospital.toml: vip[0].real_server[1].node: expected one of the nodes mach7-1, mach7-2, found "mach7-3"',
+    ),
+    "a label twice": (
+        replaced('label = "HTTPS2"', 'label = "HTTPS1"'),
+        "hospital.toml: vip[3].real_server[1].label: expected a label that HTTPS has once, "
+        "found HTTPS1, as in vip[3].real_server[0].label",
+    ),
+    "a server id twice": (
+        replaced("id = 2", "id = 1"),
+        "hospital.toml: vip[0].real_server[1].id: expected an id that DICOM has once, "
+        "found 1, as in vip[0].real_server[0].id",
+    ),
+    "one node twice behind a VIP": (
+        replaced('node = "mach7-2"', 'node = "mach7-1"'),
+        "hospital.toml: vip[0].real_server[1]: expected an address and port that DICOM has once, "
+        "found 127.0.110.150:11112, as in vip[0].real_server[0]",
+    ),
+    "a real server on a VIP": (
+        replaced('address = "127.0.110.151"', 'address = "127.0.110.100"'),
+        "hospital.toml: vip[0].real_server[1]: expected a server behind the VIPs, "
+        "found 127.0.110.100:11112, where the VIP DICOM itself listens",
+    ),
+    "a fallback on a VIP": (
+        replaced('{ address = "127.0.110.10", port = 9081 }', '{ address = "127.0.110.101", port = 6667 }'),
+        "hospital.toml: vip[0].fallback: expected an address and port that no VIP listens on, found 127.0.110.101:6667",
+    ),
+    "a real server with the fallback's label": (
+        replaced('label = "DICOM1"', 'label = "backup"'),
+        'hospital.toml: vip[0].real_server[0].label: expected a label other than the fallback\'s, found "backup"',
+    ),
+    "no address": (
+        replaced('"127.0.110.102"', '"127.0.110.1002"'),
+        'hospital.toml: vip[2].address: expected an IPv4 address, found "127.0.110.1002"',
+    ),
+    "the address of every host": (
+        replaced('"127.0.110.102"', '"0.0.0.0"'),
+        'hospital.toml: vip[2].address: expected the IPv4 address of one host, found "0.0.0.0"',
+    ),
+    "a network with host bits": (
+        replaced("127.1.0.0/16", "127.1.0.1/16"),
+        "hospital.toml: clients.network: expected an IPv4 network such as 10.0.8.0/24, "
+        'found "127.1.0.1/16" (127.1.0.1/16 has host bits set)',
+    ),
+    "an expired waiver": (
+        bottom(WAIVER.format(check="PERSIST-1/HL7", until="2026-11-22")),
+        "hospital.toml: waiver[0].until: expected 2026-11-23 or later, "
+        "found 2026-11-22: the waiver of PERSIST-1/HL7 by A. Person has expired; renew or remove it",
+    ),
+    "a waiver without an end": (
+        bottom(WAIVER.format(check="PERSIST-1", until='"for ever"')),
+        'hospital.toml: waiver[0].until: expected a date such as 2027-01-31, found "for ever"',
+    ),
+    "a waiver of nobody": (
+        bottom(WAIVER.format(check="PERSIST-1", until="2027-01-31").replace("A. Person", "")),
+        'hospital.toml: waiver[0].by: expected a text that is not empty, found ""',
+    ),
+    "a waiver for no check": (
+        bottom(WAIVER.format(check="persistence", until="2027-01-31")),
+        "hospital.toml: waiver[0].check: expected the id of a check, such as PERSIST-1 or PERSIST-1/DICOM, "
+        'found "persistence"',
+    ),
+    "a required check of an unknown VIP": (
+        top('required = ["REACH-1", "PERSIST-1/PACS"]'),
+        'hospital.toml: required[1]: expected a check of one of the VIPs DICOM, HL7, DMWL, HTTPS, found "PERSIST-1/PACS"',
+    ),
+    "a check required twice": (
+        top('required = ["REACH-1", "REACH-1"]'),
+        "hospital.toml: required[1]: expected each check once, found REACH-1, as in required[0]",
+    ),
+    "no TOML": (
+        top("name = Mach7"),
+        "hospital.toml: line 1, column 8: expected TOML, found a syntax error: Invalid value",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_site_file_is_refused_with_file_key_expected_and_found(wrong: str, tmp_path: Path) -> None:
+    edit, message = WRONG[wrong]
+    assert error_of(tmp_path, edit) == message
+
+
+def test_a_missing_file_is_refused_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "hospital.toml"
+    with pytest.raises(SiteError) as caught:
+        load_site(path)
+    assert str(caught.value) == f"{path}: expected a readable site file, found No such file or directory"
+
+
+def test_a_file_that_is_no_utf8_is_refused_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "hospital.toml"
+    path.write_bytes(b'name = "a"\nwho = "M\xfcller"\n')
+    with pytest.raises(SiteError) as caught:
+        load_site(path)
+    assert str(caught.value) == "hospital.toml: line 2: expected UTF-8, found the byte 0xfc"
+
+
+def test_a_waiver_holds_on_its_last_day(tmp_path: Path) -> None:
+    path = tmp_path / "hospital.toml"
+    path.write_text(LOOPBACK + WAIVER.format(check="PERSIST-1/HL7", until="2026-11-23"))
+    assert load_site(path, today=TODAY).waiver[0].until == date(2026, 11, 23)
+
+
+def test_the_digest_of_a_site_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "hospital.toml"
+    path.write_bytes(b"abc")
+    assert site_sha256(path) == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_the_brief_is_what_its_sections_agree_on(brief: Site) -> None:
+    listening = [(vip.name, vip.address, vip.port) for vip in brief.vip]
+    assert listening == [
+        ("DICOM", "192.168.110.100", 11112),
+        ("HL7", "192.168.110.101", 6667),
+        ("DMWL", "192.168.110.102", 5104),
+        ("HTTPS", "192.168.110.103", 443),
+    ]
+    assert [[server.label for server in vip.real_server] for vip in brief.vip] == [
+        ["DICOM1", "DICOM2"], ["HL71", "HL72"], ["DMWL1", "DMWL2"], ["HTTPS1", "HTTPS2"],
+    ]  # fmt: skip
+    assert {tuple(server.node for server in vip.real_server) for vip in brief.vip} == {("mach7-1", "mach7-2")}
+    assert [node.address for node in brief.node] == ["192.168.110.150", "192.168.110.151"]
+
+
+def test_the_loopback_site_is_the_brief_on_one_machine() -> None:
+    def values(name: str) -> list[str]:
+        lines = (line.split("  #")[0].strip() for line in (SITES / name).read_text().splitlines())
+        return [line for line in lines if line and not line.startswith("#")]
+
+    brief = values("brief.toml")
+    translated = [line.replace('"192.168.110.', '"127.0.110.').replace("port = 443", "port = 8443") for line in brief]
+    differing = [(ours, theirs) for ours, theirs in zip(values("loopback.toml"), translated, strict=True) if ours != theirs]
+    fallback = 'fallback = {{ address = "{}", port = 9081 }}'
+    assert differing == [
+        ('name = "Mach7 behind HAProxy, rehearsed on one machine"', 'name = "Mach7 behind a Loadbalancer.org appliance"'),
+        ('nodes_are = "simulated"', 'nodes_are = "real"'),
+        ('product = "HAProxy"', 'product = "Loadbalancer.org appliance (HAProxy)"'),
+        ('network = "127.1.0.0/16"', 'network = "127.0.110.192/26"'),
+        *[(fallback.format("127.0.110.10"), fallback.format("127.0.0.1"))] * 4,
+    ]
+
+
+@pytest.mark.parametrize("name", ["brief.toml", "loopback.toml"])
+def test_every_objective_of_a_shipped_site_allows_for_what_its_settings_predict(name: str) -> None:
+    site = load_site(SITES / name, today=TODAY)
+    silent_s = site.balancer.retries * site.balancer.connect_timeout_s
+    for vip in site.vip:
+        assert vip.limits.down_s >= vip.health_check.down_within_s
+        assert vip.limits.sticky_s >= silent_s
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
+def test_any_text_is_refused_with_one_site_error(text: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "any.toml"
+        path.write_bytes(text.encode())
+        with pytest.raises(SiteError, match=r"^any\.toml: "):
+            load_site(path, today=TODAY)
