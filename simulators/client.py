@@ -20,8 +20,9 @@ _sessions = itertools.count(1)  # numbers the connections of this process; next(
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How long a client waits in each phase, in seconds: to connect, to negotiate (association, TLS), for one send to
-    make progress, for one response.
+    """How long a client waits in each phase, in seconds.
+
+    To connect, to negotiate (association, TLS), for one send to make progress, for one response.
     """
 
     connect_s: float = 10.0
@@ -119,5 +120,6 @@ class Begun:
             warning, attempt.number, status, attempt.workload, connection.session if connection else 0,
             attempt.intended_ns or self.begun_ns, self.begun_ns, time.monotonic_ns(), size_bytes, digest,
             packed_address(self.source), connection.source_port if connection else 0,
-            packed_address(self.target.address), self.target.port, connection.node.encode("ascii", "replace")[:16] if connection else b"",
+            packed_address(self.target.address), self.target.port,
+            connection.node.encode("ascii", "replace")[:16] if connection else b"",
         )  # fmt: skip

@@ -71,8 +71,9 @@ class Result(NamedTuple):
 
 
 class Instance(NamedTuple):
-    """One stored image. `file` is its path below its node's folder, empty when only its receipt is kept; `receipts` counts
-    how often it was stored.
+    """One stored image.
+
+    `file` is its path below its node's folder, empty when only its receipt is kept; `receipts` counts how often it came.
     """
 
     sop_uid: str
