@@ -10,7 +10,7 @@ import itertools
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from ..client import Connection, Failed, Target, Timeouts
@@ -23,6 +23,7 @@ from .upper_layer import Aborted, AbortSource, Buffer, Event, Message, Released,
 SENDMSG_BUFFERS = 1024  # IOV_MAX of Linux: sendmsg(2) takes no more at a time
 RECEIVE_BYTES = 65536
 _FIRST_BATCH = 16  # small, and each next one larger: the peer reads the first while we frame the rest
+_JOINED_BYTES = 32768  # up to here one copy costs less than a system call with many buffers
 _ENDED = "the connection was closed"
 
 
@@ -104,7 +105,25 @@ class Association:
             self._answer_release()
         return self._layer.state is State.ESTABLISHED and not any(isinstance(event, Aborted) for event in self._events)
 
-    def send(self, context_id: int, command: Buffer, data: Sequence[Buffer] = (), *, checked: bool = False) -> None:
+    @property
+    def is_established(self) -> bool:
+        """Whether it was neither ended here nor seen to end; unlike `is_alive`, this does not look at the network."""
+        return self._layer.state is State.ESTABLISHED
+
+    def framed(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> list[Buffer]:
+        """Frame one message for `send_framed`, ahead of its time. Large pieces are shared, not copied.
+
+        The arguments are those of `send`.
+
+        Raises
+        ------
+        ProtocolError
+            When the association is not established, or the context was not accepted.
+        """
+        buffers = list(self._layer.message(context_id, command, data))
+        return [b"".join(buffers)] if sum(map(len, buffers)) <= _JOINED_BYTES else buffers
+
+    def send(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> None:
         """Send one message.
 
         Parameters
@@ -115,18 +134,23 @@ class Association:
             The command set.
         data : sequence of buffers
             The data set in pieces; empty when the command announces none.
-        checked : bool
-            Whether `is_alive` has just said yes: it costs a system call.
 
         Raises
         ------
         Failed
             In phase SEND: REFUSED when not one byte left, else INDETERMINATE. The association is closed then.
         """
-        if not checked and not self.is_alive():
+        if not self.is_alive():
             raise self._failed(Outcome.REFUSED, Phase.SEND, f"ended before the message was sent{self._last_words()}")
+        self.send_framed(self._layer.message(context_id, command, data))
+
+    def send_framed(self, message: Iterable[Buffer]) -> None:
+        """Send a message that was framed for this association; the errors are those of `send`.
+
+        Whether the peer has ended the association in the meantime is not looked at: `is_alive` does that.
+        """
         sent_bytes = 0
-        buffers = iter(self._layer.message(context_id, command, data))
+        buffers = iter(message)
         try:
             self._wait_at_most(self.timeouts.send_s)
             most = _FIRST_BATCH
@@ -156,6 +180,33 @@ class Association:
         if isinstance(event, ReleaseRequested):
             self._answer_release()
         raise self._failed(Outcome.INDETERMINATE, Phase.RESPONSE, f"expected a response, found {event}")
+
+    def receive_answer(self, usual: bytes) -> CommandSet | None:
+        """Wait for the next message and return its command set; None when it is, byte for byte, the usual answer.
+
+        Most answers can be foretold, and comparing costs a small part of what decoding does.
+
+        Parameters
+        ----------
+        usual : bytes
+            The P-DATA-TF that would acknowledge the message under way, in one fragment.
+
+        Raises
+        ------
+        Failed
+            As `receive` does.
+        """
+        found = b""
+        if not self._events and self._layer.is_between_units:
+            deadline_ns = time.monotonic_ns() + int(self.timeouts.response_s * 1e9)
+            left_s = self.timeouts.response_s
+            while len(found) < len(usual) and usual.startswith(found):  # DCMTK writes a header, and then the rest
+                found += self._received(Phase.RESPONSE, Outcome.INDETERMINATE, left_s)
+                if found == usual:
+                    return None
+                left_s = max(0.001, (deadline_ns - time.monotonic_ns()) / 1e9)
+            self._understand(found, Phase.RESPONSE, Outcome.INDETERMINATE)
+        return self.receive()[0]
 
     def request(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> tuple[CommandSet, bytes | None]:
         """Send one message and return the next one that comes. Arguments and errors are those of `send` and `receive`."""
@@ -220,6 +271,9 @@ class Association:
 
     def _take(self, phase: Phase, outcome: Outcome, timeout_s: float) -> None:
         """Receive once and turn it into events."""
+        self._understand(self._received(phase, outcome, timeout_s), phase, outcome)
+
+    def _received(self, phase: Phase, outcome: Outcome, timeout_s: float) -> bytes:
         try:
             self._wait_at_most(timeout_s)
             content = self._socket.recv(RECEIVE_BYTES)
@@ -229,6 +283,9 @@ class Association:
             raise self._failed(outcome, phase, f"expected an answer, found {error!r}") from error
         if not content:
             raise self._failed(outcome, phase, f"expected an answer, found that {_ENDED}")
+        return content
+
+    def _understand(self, content: bytes, phase: Phase, outcome: Outcome) -> None:
         try:
             self._events.extend(self._layer.receive(content))
         except ProtocolError as error:

@@ -155,20 +155,13 @@ def c_cancel_rq(responded_to: int) -> bytes:
     )  # fmt: skip
 
 
-class StoreRequest:
-    """A C-STORE-RQ of one SOP class, encoded once; Message ID and SOP Instance UID are patched in place.
+class _Patchable:
+    """A command set encoded once: a message id, and the SOP Instance UID that it ends with, are patched in place."""
 
-    Parameters
-    ----------
-    sop_class : str
-        The Affected SOP Class UID.
-    """
-
-    def __init__(self, sop_class: str) -> None:
-        self._buffer = bytearray(c_store_rq(0, sop_class, "0" * UID_LENGTH))
-        self._uid_at = len(self._buffer) - UID_LENGTH  # the SOP Instance UID is the last element
-        sop_class_bytes = len(_uid(sop_class))
-        self._message_id_at = 12 + 8 + sop_class_bytes + 10 + 8  # group length, SOP class, command field, its own header
+    def __init__(self, encoded: bytes, message_id_at: int) -> None:
+        self._buffer = bytearray(encoded)
+        self._message_id_at = message_id_at
+        self._uid_at = len(encoded) - UID_LENGTH
 
     def patched(self, message_id: int, sop_instance: bytes) -> bytearray:
         """Return the one buffer of this template, patched; it holds until the next call.
@@ -190,6 +183,37 @@ class StoreRequest:
         _US.pack_into(self._buffer, self._message_id_at, message_id)
         self._buffer[self._uid_at :] = sop_instance
         return self._buffer
+
+
+class StoreRequest(_Patchable):
+    """A C-STORE-RQ of one SOP class, encoded once; Message ID and SOP Instance UID are patched in place.
+
+    Parameters
+    ----------
+    sop_class : str
+        The Affected SOP Class UID.
+    """
+
+    def __init__(self, sop_class: str) -> None:
+        super().__init__(c_store_rq(0, sop_class, "0" * UID_LENGTH), _message_id_at(sop_class))
+
+
+class StoreResponse(_Patchable):
+    """A C-STORE-RSP of one SOP class with status 0, encoded once, to be patched likewise (the message id responded to).
+
+    Parameters
+    ----------
+    sop_class : str
+        The Affected SOP Class UID.
+    """
+
+    def __init__(self, sop_class: str) -> None:
+        super().__init__(c_store_rsp(0, sop_class, "0" * UID_LENGTH), _message_id_at(sop_class))
+
+
+def _message_id_at(sop_class: str) -> int:
+    """Return where the value of the (first) message id stands: behind group length, SOP class and command field."""
+    return 12 + 8 + len(_uid(sop_class)) + 10 + 8
 
 
 def _command(*elements: tuple[int, bytes]) -> bytes:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol, Self
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
 
 from ..client import Attempt, Begun, Failed, Target, Timeouts
 from ..operations import Operation, Outcome, Phase
 from .association import Association
-from .dimse import SUCCESS, VERIFICATION, WARNINGS, CommandField, CommandSet, StoreRequest, c_echo_rq
-from .instances import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EncodedInstance
+from .dimse import SUCCESS, WARNINGS, CommandField, CommandSet, StoreRequest, StoreResponse
+from .instances import EncodedInstance
 from .negotiation import ProposedContext
+from .requestor import Requestor, check_answer
+from .upper_layer import Buffer
 
-_NO_DIGEST = bytes(16)
+_ACKNOWLEDGING = WARNINGS | {SUCCESS}
 
 
 class Sendable(Protocol):
@@ -27,17 +29,24 @@ class Sendable(Protocol):
         """The UID of the transfer syntax it is encoded in."""
 
 
-def contexts_for(images: Iterable[Sendable]) -> tuple[ProposedContext, ...]:
-    """Return what to propose for images: Verification, then one context for each SOP class and transfer syntax.
+class _Framed(NamedTuple):
+    """A request as it goes over one association, and its answer as it will most likely come."""
 
-    One transfer syntax a context, so that the peer cannot choose one that an image is not encoded in.
-    """
-    pairs = dict.fromkeys((image.sop_class, image.transfer_syntax) for image in images)
-    verification = ProposedContext(VERIFICATION, (IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN))
-    return (verification, *(ProposedContext(sop_class, (syntax,)) for sop_class, syntax in pairs))
+    association: Association
+    message_id: int
+    request: list[Buffer]
+    usual_answer: bytes
 
 
-class Modality:
+class _Prepared(NamedTuple):
+    """An image ready to be sent; `framed` is None as long as there is no association that it fits."""
+
+    instance: EncodedInstance
+    attempt: Attempt
+    framed: _Framed | None
+
+
+class Modality(Requestor):
     """One modality, with at most one association at a time and one request outstanding on it.
 
     Parameters
@@ -49,7 +58,8 @@ class Modality:
     calling_ae, called_ae : str
         AE titles, 1 to 16 characters.
     images : iterable of SampleImage or EncodedInstance
-        What it will send: their presentation contexts are proposed.
+        What it will send. One presentation context is proposed for each SOP class and transfer syntax, so that the peer
+        cannot choose one that an image is not encoded in.
     timeouts : Timeouts
         The limit of each phase, in seconds.
     """
@@ -58,57 +68,11 @@ class Modality:
         self, target: Target, source: str, *, calling_ae: str, called_ae: str, images: Iterable[Sendable] = (),
         timeouts: Timeouts,
     ) -> None:  # fmt: skip
-        self.target = target
-        self.source = source
-        self.calling_ae = calling_ae
-        self.called_ae = called_ae
-        self.contexts = contexts_for(images)
-        self.timeouts = timeouts
-        self.last_failure = ""
-        self._association: Association | None = None
-        self._message_id = 0
+        pairs = dict.fromkeys((image.sop_class, image.transfer_syntax) for image in images)
+        contexts = [ProposedContext(sop_class, (syntax,)) for sop_class, syntax in pairs]
+        super().__init__(target, source, calling_ae=calling_ae, called_ae=called_ae, contexts=contexts, timeouts=timeouts)
         self._requests: dict[str, StoreRequest] = {}
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is an association that, as far as is known without waiting, still stands."""
-        return self._association is not None and self._association.is_alive()
-
-    @property
-    def node(self) -> str:
-        """Who answers on the open association; empty when there is none, or it did not tell."""
-        return self._association.node if self._association else ""
-
-    def open(self) -> None:
-        """Open the association, in place of one that is open.
-
-        Raises
-        ------
-        Failed
-            REFUSED: by the network, or by the peer (its status is then that of the rejection).
-        ProtocolError
-            When the AE titles or contexts cannot be proposed.
-        """
-        self.release()
-        self._association = Association(
-            self.target, self.source, calling_ae=self.calling_ae, called_ae=self.called_ae, contexts=self.contexts,
-            timeouts=self.timeouts,
-        )  # fmt: skip
-
-    def echo(self, attempt: Attempt) -> Operation:
-        """Send a C-ECHO, on a new association when none is open; its fate is the operation, whatever the network does."""
-        begun = Begun(attempt, self.target, self.source)
-        try:
-            association = self._ready()
-            context = association.transfer_syntax_for(VERIFICATION)
-            if context is None:
-                raise Failed(Outcome.REFUSED, Phase.NEGOTIATE, "expected Verification to be accepted, found it refused")
-            message_id = self._next_message_id()
-            response, _ = association.request(context[0], c_echo_rq(message_id))
-            self._check_answer(response, CommandField.C_ECHO_RSP, message_id, "")
-        except Failed as failed:
-            return self._failed(begun, failed, 0, _NO_DIGEST)
-        return self._judged(begun, association, response, 0, _NO_DIGEST)
+        self._responses: dict[tuple[int, str], StoreResponse] = {}
 
     def store(self, instance: EncodedInstance, attempt: Attempt) -> Operation:
         """Send an image by C-STORE, on a new association when none is open; its fate is the operation.
@@ -116,92 +80,97 @@ class Modality:
         Warnings (B000, B006, B007) are acknowledged, with `warning` set; any other status but 0 is refused. An answer to
         another message, or for another instance, tells nothing about this one: indeterminate.
         """
-        begun = Begun(attempt, self.target, self.source)
-        try:
-            association = self._ready()
-            context_id = association.context_for(instance.sop_class, instance.transfer_syntax)
-            if context_id is None:
-                reason = f"expected {instance.sop_class} in {instance.transfer_syntax} to be accepted, found it refused"
-                raise Failed(Outcome.REFUSED, Phase.NEGOTIATE, reason)
-            message_id = self._next_message_id()
-            command = self._request_for(instance.sop_class).patched(message_id, instance.sop_instance)
-            association.send(context_id, command, instance.buffers, checked=True)
-            digest = instance.digest  # computed while the peer reads
-            response, _ = association.receive()
-            self._check_answer(response, CommandField.C_STORE_RSP, message_id, instance.sop_instance.decode("ascii"))
-        except Failed as failed:
-            return self._failed(begun, failed, instance.size_bytes, instance.digest)
-        return self._judged(begun, association, response, instance.size_bytes, digest)
-
-    def release(self) -> None:
-        """Release the association in order, if there is one."""
-        association, self._association = self._association, None
-        if association is not None:
-            association.release()
-
-    def abort(self) -> None:
-        """Abort the association, if there is one."""
-        association, self._association = self._association, None
-        if association is not None:
-            association.abort()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.release()
-        else:
-            self.abort()
-
-    def _ready(self) -> Association:
-        association = self._association
-        if association is None or not association.is_alive():
-            self.open()
-            association = self._association
-        if association is None:
-            raise Failed(Outcome.REFUSED, Phase.NEGOTIATE, "expected an association, found none")
-        return association
-
-    def _next_message_id(self) -> int:
-        self._message_id = self._message_id % 0xFFFF + 1
-        return self._message_id
-
-    def _request_for(self, sop_class: str) -> StoreRequest:
-        request = self._requests.get(sop_class)
-        if request is None:
-            request = self._requests[sop_class] = StoreRequest(sop_class)
-        return request
-
-    def _check_answer(self, response: CommandSet, expected: CommandField, message_id: int, sop_instance: str) -> None:
-        found_instance = response.sop_instance or sop_instance  # it may be left out of a response (PS3.7 table 9.1-1)
-        if (response.command_field, response.responded_to, found_instance) == (expected, message_id, sop_instance):
-            return
-        raise Failed(
-            Outcome.INDETERMINATE, Phase.RESPONSE,
-            f"expected {expected.name} to message {message_id} for {sop_instance or 'no instance'}, found command "
-            f"{response.command_field:04X}H to message {response.responded_to} for {response.sop_instance or 'no instance'}",
-        )  # fmt: skip
-
-    def _failed(self, begun: Begun, failed: Failed, size_bytes: int, digest: bytes) -> Operation:
-        self.last_failure = failed.reason
-        connection = self._association.connection if self._association else None
-        operation = begun.ended(
-            failed.outcome, failed.phase, connection, status=failed.status, size_bytes=size_bytes, digest=digest
-        )
-        if failed.phase is Phase.NEGOTIATE and self._association is not None:
-            return operation  # one context was refused: the association itself is sound
-        self.abort()
+        (operation,) = self.store_all([(instance, attempt)])
         return operation
 
-    def _judged(
-        self, begun: Begun, association: Association, response: CommandSet, size_bytes: int, digest: bytes
-    ) -> Operation:
-        warning = response.status in WARNINGS
-        acknowledged = warning or response.status == SUCCESS
-        if not acknowledged:
-            self.last_failure = f"status {response.status:04X}H {response.error_comment}".strip()
-        return begun.ended(
-            Outcome.ACKNOWLEDGED if acknowledged else Outcome.REFUSED, Phase.DONE, association.connection,
-            status=response.status, warning=warning, size_bytes=size_bytes, digest=digest,
-        )  # fmt: skip
+    def store_all(self, jobs: Iterable[tuple[EncodedInstance, Attempt]]) -> Iterator[Operation]:
+        """Store images one after the other, each as `store` does, and yield their operations in the same order.
+
+        Nothing is sent ahead: an image leaves when its operation is asked for, after the answer to the one before it. But
+        while the peer works on an image, the next one is taken from `jobs`, digested and framed; a generator that names
+        copies does so at that moment, and costs little where there is more than one processor.
+
+        Parameters
+        ----------
+        jobs : iterable of (EncodedInstance, Attempt)
+            It must not wait: the answer to the image under way is read only when the next one is there. Images that are
+            due at certain times are for `store`. What it raises is raised here, after the operation of that image.
+
+        Yields
+        ------
+        Operation
+            The fate of one image.
+        """
+        coming = iter(jobs)
+        prepared = self._prepared(coming)
+        while prepared is not None:
+            sent = self._sent(prepared)
+            prepared = None
+            try:
+                prepared = self._prepared(coming)
+            finally:  # whatever the jobs do, what was sent has a fate
+                yield sent if isinstance(sent, Operation) else self._answered(*sent)
+
+    def _prepared(self, jobs: Iterator[tuple[EncodedInstance, Attempt]]) -> _Prepared | None:
+        job = next(jobs, None)
+        if job is None:
+            return None
+        instance, attempt = job
+        return _Prepared(instance, attempt, self._framed(self._association, instance) if self._association else None)
+
+    def _framed(self, association: Association, instance: EncodedInstance) -> _Framed | None:
+        """Return what goes over the association for an image; None when its presentation context was not accepted."""
+        sop_class = instance.sop_class
+        context_id = association.context_for(sop_class, instance.transfer_syntax)
+        if context_id is None or not association.is_established:
+            return None
+        request, response = self._requests.get(sop_class), self._responses.get((context_id, sop_class))
+        if request is None:
+            request = self._requests[sop_class] = StoreRequest(sop_class)
+        if response is None:
+            response = self._responses[context_id, sop_class] = StoreResponse(sop_class)
+        message_id = self._next_message_id()
+        command = bytes(request.patched(message_id, instance.sop_instance))
+        usual = b"".join(association.framed(context_id, bytes(response.patched(message_id, instance.sop_instance))))
+        return _Framed(association, message_id, association.framed(context_id, command, instance.buffers), usual)
+
+    def _sent(self, prepared: _Prepared) -> Operation | tuple[Begun, EncodedInstance, _Framed]:
+        """Send an image; return its operation when that failed."""
+        instance = prepared.instance
+        begun = Begun(prepared.attempt, self.target, self.source)
+        try:
+            association = self._ready()
+            framed = prepared.framed
+            if framed is None or framed.association is not association:
+                framed = self._framed(association, instance)
+            if framed is None:
+                reason = f"expected {instance.sop_class} in {instance.transfer_syntax} to be accepted, found it refused"
+                raise Failed(Outcome.REFUSED, Phase.NEGOTIATE, reason)
+            association.send_framed(framed.request)
+        except Failed as failed:
+            return self._failed(begun, failed, instance.size_bytes, instance.digest)
+        _ = instance.digest  # computed, and remembered, while the peer reads
+        return begun, instance, framed
+
+    def _answered(self, begun: Begun, instance: EncodedInstance, framed: _Framed) -> Operation:
+        try:
+            response = framed.association.receive_answer(framed.usual_answer)
+            if response is None:
+                return begun.ended(
+                    Outcome.ACKNOWLEDGED, Phase.DONE, self._connection, size_bytes=instance.size_bytes,
+                    digest=instance.digest,
+                )  # fmt: skip
+            check_answer(response, CommandField.C_STORE_RSP, framed.message_id)
+            _check_instance(response, instance)
+        except Failed as failed:
+            return self._failed(begun, failed, instance.size_bytes, instance.digest)
+        return self._judged(begun, response, _ACKNOWLEDGING, instance.size_bytes, instance.digest)
+
+
+def _check_instance(response: CommandSet, instance: EncodedInstance) -> None:
+    """Raise Failed when a response is for another instance; it may leave it out (PS3.7 table 9.1-1)."""
+    expected = instance.sop_instance.decode("ascii")
+    if response.sop_instance not in ("", expected):
+        raise Failed(
+            Outcome.INDETERMINATE, Phase.RESPONSE, f"expected an answer for {expected}, found one for {response.sop_instance}"
+        )

@@ -11,10 +11,10 @@ from ..client import Attempt, Begun, Connection, Failed, Target, Timeouts
 from ..operations import Operation, Outcome, Phase
 from .association import Association
 from .dimse import SUCCESS, VERIFICATION, WARNINGS, CommandField, CommandSet, c_echo_rq
-from .instances import IMPLICIT_LITTLE_ENDIAN
+from .instances import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
 from .negotiation import ProposedContext
 
-VERIFICATION_CONTEXT = ProposedContext(VERIFICATION, (IMPLICIT_LITTLE_ENDIAN,))
+VERIFICATION_CONTEXT = ProposedContext(VERIFICATION, (IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN))
 _NO_DIGEST = bytes(16)
 
 
@@ -133,9 +133,13 @@ class Requestor:
         return self._message_id
 
     def _failed(self, begun: Begun, failed: Failed, size_bytes: int = 0, digest: bytes = _NO_DIGEST) -> Operation:
-        """Return the operation of an attempt that was not answered; its association is aborted."""
+        """Return the operation of an attempt that was not answered; its association is aborted.
+
+        Where one context was refused, the association itself is sound, and stays.
+        """
         self.last_failure = failed.reason
-        self.abort()
+        if failed.phase is not Phase.NEGOTIATE:
+            self.abort()
         return begun.ended(
             failed.outcome, failed.phase, self._connection, status=failed.status, size_bytes=size_bytes, digest=digest
         )

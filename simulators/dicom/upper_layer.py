@@ -125,9 +125,7 @@ class UpperLayer:
         The longest data set that is taken.
     """
 
-    def __init__(
-        self, *, maximum_length: int = MAXIMUM_LENGTH, largest_data_set_bytes: int = LARGEST_DATA_SET_BYTES
-    ) -> None:
+    def __init__(self, *, maximum_length: int = MAXIMUM_LENGTH, largest_data_set_bytes: int = LARGEST_DATA_SET_BYTES) -> None:
         self.state = State.IDLE
         self.contexts: Mapping[int, AcceptedContext] = {}
         self._maximum_length = maximum_length
@@ -145,6 +143,11 @@ class UpperLayer:
         self._command = bytearray()
         self._command_set: CommandSet | None = None
         self._data = bytearray()
+
+    @property
+    def is_between_units(self) -> bool:
+        """Whether nothing is under way of what the peer sends: what it sends next begins a PDU and a message."""
+        return not (self._unit or self._kind or self._context_id)
 
     def associate(self, proposal: Proposal) -> bytes:
         """Begin as the requestor; return the A-ASSOCIATE-RQ to send."""
@@ -289,7 +292,7 @@ class UpperLayer:
 
     def _whole_command(self, content: Buffer) -> Message | None:
         """Return the message that these bytes are, if they are one response in one PDU: by far the most frequent case."""
-        if self.state is not State.ESTABLISHED or self._unit or self._kind or self._context_id or len(content) < _SHORTEST:
+        if self.state is not State.ESTABLISHED or not self.is_between_units or len(content) < _SHORTEST:
             return None
         kind, length, pdv_length, context_id, control = _PDU_AND_PDV.unpack_from(content)
         if (kind, length, pdv_length, control) != (_P_DATA_TF, len(content) - 6, len(content) - 10, _COMMAND | _LAST):

@@ -1,10 +1,11 @@
 """Images a second: our modality against DCMTK's storescu, both to the same DCMTK storescp, over loopback.
 
 Method. One `storescp --ignore` serves all rounds. In each round both sides store the same image on one association, in turn
-(who is first alternates): storescu as `--repeat N`, ours one `Modality.store` for each of N freshly named copies, digest
-and operation included. TCP_NODELAY is on at every end (`TCP_NODELAY=1` for DCMTK: without it small stores stand in Nagle's
-40 ms). Start-up is left out: ours is timed between the first and the last store of an open association; of storescu's
-time, that of a second run with a tenth of the objects is taken off, and its objects too.
+(who is first alternates): storescu as `--repeat N`, ours one `Modality.store_all` of N freshly named copies, with their
+names, digests and operations; either side has one request outstanding. TCP_NODELAY is on at every end (`TCP_NODELAY=1`
+for DCMTK: without it small stores stand in Nagle's 40 ms). Start-up is left out: ours is timed between the first and the
+last store of an open association; of storescu's time, that of a second run with a tenth of the objects is taken off, and
+its objects too.
 """
 
 from __future__ import annotations
@@ -95,14 +96,14 @@ def _row(series: _Series, rounds: int, quick: bool, directory: Path, port: int) 
 
 def _ours_per_s(image: EncodedInstance, identities: IdentitySource, port: int, objects: int) -> float:
     study, series, patient = (identities.next(kind) for kind in (Kind.STUDY, Kind.SERIES, Kind.PATIENT))
+    ones = (identities.next(Kind.INSTANCE) for _ in range(objects))
     target = Target(_ADDRESS, port, Service.DICOM)
     with Modality(target, _SOURCE, calling_ae=_AE, called_ae=_AE, images=(image,), timeouts=_TIMEOUTS) as modality:
         modality.open()
+        named = ((image.named(one, study, series, patient, None), Attempt(one)) for one in ones)
         begun_ns = time.monotonic_ns()
-        for _ in range(objects):
-            identity = identities.next(Kind.INSTANCE)
-            copy = image.named(identity, study, series, patient, None)
-            if modality.store(copy, Attempt(identity)).outcome is not Outcome.ACKNOWLEDGED:
+        for operation in modality.store_all(named):
+            if operation.outcome is not Outcome.ACKNOWLEDGED:
                 raise BarError(f"{STORESCP}: expected every object acknowledged, found {modality.last_failure}")
         return objects * 1e9 / (time.monotonic_ns() - begun_ns)
 
@@ -144,9 +145,7 @@ def _storescp(directory: Path) -> Iterator[int]:
 def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
     deadline_ns = time.monotonic_ns() + int(_START_LIMIT_S * 1e9)
     while True:
-        modality = Modality(
-            Target(_ADDRESS, port, Service.DICOM), _SOURCE, calling_ae=_AE, called_ae=_AE, timeouts=_TIMEOUTS
-        )
+        modality = Modality(Target(_ADDRESS, port, Service.DICOM), _SOURCE, calling_ae=_AE, called_ae=_AE, timeouts=_TIMEOUTS)
         try:
             with modality:
                 modality.open()
