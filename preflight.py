@@ -158,6 +158,7 @@ def _become_suite(options: Options) -> NoReturn:
         "no:logging",
         "-p",
         "no:cacheprovider",
+        "-s",
     ]
     sys.stdout.flush()
     sys.stderr.flush()
