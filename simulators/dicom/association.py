@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import itertools
 import select
+import socket
+import struct
 import time
+from _socket import socket as NativeSocket
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Self
@@ -24,6 +27,7 @@ SENDMSG_BUFFERS = 1024  # IOV_MAX of Linux: sendmsg(2) takes no more at a time
 RECEIVE_BYTES = 65536
 _FIRST_BATCH = 16  # small, and each next one larger: the peer reads the first while we frame the rest
 _JOINED_BYTES = 32768  # up to here one copy costs less than a system call with many buffers
+_TIMEVAL = struct.Struct("@ll")  # seconds, microseconds; all zero would be no limit
 _ENDED = "the connection was closed"
 
 
@@ -150,9 +154,15 @@ class Association:
         Whether the peer has ended the association in the meantime is not looked at: `is_alive` does that.
         """
         sent_bytes = 0
-        buffers = iter(message)
         try:
             self._wait_at_most(self.timeouts.send_s)
+            if isinstance(message, list) and len(message) == 1:
+                whole = message[0]
+                sent_bytes = self._socket.send(whole)
+                if sent_bytes == len(whole):
+                    return
+                message = [memoryview(whole)[sent_bytes:]]
+            buffers = iter(message)
             most = _FIRST_BATCH
             while batch := list(itertools.islice(buffers, most)):
                 most = min(4 * most, SENDMSG_BUFFERS)
@@ -277,7 +287,7 @@ class Association:
         try:
             self._wait_at_most(timeout_s)
             content = self._socket.recv(RECEIVE_BYTES)
-        except TimeoutError as error:
+        except (TimeoutError, BlockingIOError) as error:  # the latter from the kernel's own limit
             raise self._failed(outcome, phase, f"expected an answer, found silence for {timeout_s:.3g} s") from error
         except OSError as error:
             raise self._failed(outcome, phase, f"expected an answer, found {error!r}") from error
@@ -293,9 +303,17 @@ class Association:
             raise self._failed(outcome, phase, str(error)) from error
 
     def _wait_at_most(self, timeout_s: float) -> None:
-        if timeout_s != self._timeout_s:  # each change is a system call
+        """Bound each send and each receive from now on; raises OSError when the socket is no more."""
+        if timeout_s == self._timeout_s:  # each change is a system call
+            return
+        if isinstance(self._socket, NativeSocket):  # the kernel bounds the wait: Python's way is one more poll(2) a call
+            self._socket.settimeout(None)
+            limit = _TIMEVAL.pack(int(timeout_s), max(1, int(timeout_s % 1 * 1e6)))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        else:  # gevent's, which waits in its loop
             self._socket.settimeout(timeout_s)
-            self._timeout_s = timeout_s
+        self._timeout_s = timeout_s
 
     def _answer_release(self) -> None:
         self._send_whole(self._layer.release_answer(), Phase.DONE)

@@ -158,10 +158,19 @@ def c_cancel_rq(responded_to: int) -> bytes:
 class _Patchable:
     """A command set encoded once: a message id, and the SOP Instance UID that it ends with, are patched in place."""
 
-    def __init__(self, encoded: bytes, message_id_at: int) -> None:
-        self._buffer = bytearray(encoded)
-        self._message_id_at = message_id_at
-        self._uid_at = len(encoded) - UID_LENGTH
+    def __init__(self, encoded: bytes, sop_class: str) -> None:
+        self.encoded = encoded
+        self._sop_class_bytes = len(_uid(sop_class))
+        self.stands_in(encoded)
+
+    def stands_in(self, whole: bytes) -> None:
+        """From now on, patch a larger whole (a P-DATA-TF) that ends with this command set."""
+        start = len(whole) - len(self.encoded)
+        self._buffer = bytearray(whole)
+        self._message_id_at = (
+            start + 12 + 8 + self._sop_class_bytes + 10 + 8
+        )  # group length, SOP class, command field, header
+        self._uid_at = len(whole) - UID_LENGTH
 
     def patched(self, message_id: int, sop_instance: bytes) -> bytearray:
         """Return the one buffer of this template, patched; it holds until the next call.
@@ -195,7 +204,7 @@ class StoreRequest(_Patchable):
     """
 
     def __init__(self, sop_class: str) -> None:
-        super().__init__(c_store_rq(0, sop_class, "0" * UID_LENGTH), _message_id_at(sop_class))
+        super().__init__(c_store_rq(0, sop_class, "0" * UID_LENGTH), sop_class)
 
 
 class StoreResponse(_Patchable):
@@ -208,12 +217,7 @@ class StoreResponse(_Patchable):
     """
 
     def __init__(self, sop_class: str) -> None:
-        super().__init__(c_store_rsp(0, sop_class, "0" * UID_LENGTH), _message_id_at(sop_class))
-
-
-def _message_id_at(sop_class: str) -> int:
-    """Return where the value of the (first) message id stands: behind group length, SOP class and command field."""
-    return 12 + 8 + len(_uid(sop_class)) + 10 + 8
+        super().__init__(c_store_rsp(0, sop_class, "0" * UID_LENGTH), sop_class)
 
 
 def _command(*elements: tuple[int, bytes]) -> bytes:

@@ -12,7 +12,7 @@ from .dimse import SUCCESS, WARNINGS, CommandField, CommandSet, StoreRequest, St
 from .instances import EncodedInstance
 from .negotiation import ProposedContext
 from .requestor import Requestor, check_answer
-from .upper_layer import Buffer
+from .upper_layer import Buffer, whole_command
 
 _ACKNOWLEDGING = WARNINGS | {SUCCESS}
 
@@ -129,9 +129,10 @@ class Modality(Requestor):
             request = self._requests[sop_class] = StoreRequest(sop_class)
         if response is None:
             response = self._responses[context_id, sop_class] = StoreResponse(sop_class)
+            response.stands_in(whole_command(context_id, response.encoded))
         message_id = self._next_message_id()
         command = bytes(request.patched(message_id, instance.sop_instance))
-        usual = b"".join(association.framed(context_id, bytes(response.patched(message_id, instance.sop_instance))))
+        usual = bytes(response.patched(message_id, instance.sop_instance))
         return _Framed(association, message_id, association.framed(context_id, command, instance.buffers), usual)
 
     def _sent(self, prepared: _Prepared) -> Operation | tuple[Begun, EncodedInstance, _Framed]:

@@ -46,6 +46,12 @@ _RELEASE_RQ = b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x00"
 _RELEASE_RP = b"\x06\x00\x00\x00\x00\x04\x00\x00\x00\x00"
 
 
+def whole_command(context_id: int, command: Buffer) -> bytes:
+    """Return one P-DATA-TF with a whole command set, as which a short message goes to most peers."""
+    length = len(command)
+    return _PDU_AND_PDV.pack(_P_DATA_TF, length + 6, length + 2, context_id, _COMMAND | _LAST) + command
+
+
 class Pdu(enum.IntEnum):
     """The seven PDU types."""
 
