@@ -206,17 +206,17 @@ class Association:
         Failed
             As `receive` does.
         """
-        found = b""
-        if not self._events and self._layer.is_between_units:
-            deadline_ns = time.monotonic_ns() + int(self.timeouts.response_s * 1e9)
-            left_s = self.timeouts.response_s
-            while len(found) < len(usual) and usual.startswith(found):  # DCMTK writes a header, and then the rest
-                found += self._received(Phase.RESPONSE, Outcome.INDETERMINATE, left_s)
-                if found == usual:
-                    return None
-                left_s = max(0.001, (deadline_ns - time.monotonic_ns()) / 1e9)
-            self._understand(found, Phase.RESPONSE, Outcome.INDETERMINATE)
-        return self.receive()[0]
+        if self._events or not self._layer.is_between_units:
+            return self.receive()[0]
+        begun_ns = time.monotonic_ns()
+        found = self._received(Phase.RESPONSE, Outcome.INDETERMINATE, self.timeouts.response_s)
+        while found != usual:
+            if not usual.startswith(found):
+                self._understand(found, Phase.RESPONSE, Outcome.INDETERMINATE)
+                return self.receive()[0]
+            # DCMTK writes a header, and then the rest
+            found += self._received(Phase.RESPONSE, Outcome.INDETERMINATE, _left_s(self.timeouts.response_s, begun_ns))
+        return None
 
     def request(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> tuple[CommandSet, bytes | None]:
         """Send one message and return the next one that comes. Arguments and errors are those of `send` and `receive`."""
@@ -271,12 +271,9 @@ class Association:
             raise self._failed(Outcome.REFUSED, phase, f"expected to send {len(content)} bytes, found {error!r}") from error
 
     def _next_event(self, phase: Phase, outcome: Outcome, timeout_s: float) -> Event:
-        left_s = timeout_s
-        deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+        begun_ns = time.monotonic_ns()
         while not self._events:
-            self._take(phase, outcome, left_s)
-            # a peer that dribbles must not stretch the wait
-            left_s = max(0.001, (deadline_ns - time.monotonic_ns()) / 1e9)
+            self._take(phase, outcome, _left_s(timeout_s, begun_ns))
         return self._events.popleft()
 
     def _take(self, phase: Phase, outcome: Outcome, timeout_s: float) -> None:
@@ -334,6 +331,15 @@ class Association:
         """Close, and return what to raise."""
         self.close()
         return Failed(outcome, phase, f"{self._what}: {reason}", status)
+
+
+def _left_s(limit_s: float, begun_ns: int) -> float:
+    """Return how long to wait yet, in seconds: a peer that dribbles must not stretch the wait.
+
+    It is the whole limit until a hundredth of it has passed: each change is a system call.
+    """
+    gone_s = (time.monotonic_ns() - begun_ns) / 1e9
+    return limit_s if gone_s < limit_s / 100 else max(0.001, limit_s - gone_s)
 
 
 def _unsent(batch: list[Buffer], count: int) -> list[Buffer]:

@@ -131,7 +131,7 @@ def _storescu_s(file: Path, port: int, objects: int) -> float:
 @contextmanager
 def _storescp(directory: Path) -> Iterator[int]:
     with socket.socket() as free:
-        free.bind((_ADDRESS, 0))
+        free.bind(("0.0.0.0", 0))  # as storescp will: a port in TIME_WAIT at any address is not free for it
         port: int = free.getsockname()[1]
     command = [STORESCP, "--ignore", "--accept-all", "--aetitle", _AE, str(port)]
     with subprocess.Popen(command, env=_environment(), cwd=directory) as process:

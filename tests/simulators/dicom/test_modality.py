@@ -44,7 +44,7 @@ def modality(port: int, *images: Sendable, timeouts: Timeouts = TIMEOUTS) -> Mod
 def free_port() -> int:
     """Return a port that was free just now: DCMTK binds it itself."""
     with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
+        listening.bind(("0.0.0.0", 0))  # as DCMTK will: a port in TIME_WAIT at any address is not free for it
         port: int = listening.getsockname()[1]
         return port
 
