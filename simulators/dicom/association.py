@@ -24,7 +24,7 @@ from .negotiation import AssociateAccepted, AssociateRejected, Proposal, Propose
 from .upper_layer import Aborted, AbortSource, Buffer, Event, Message, Released, ReleaseRequested, State, UpperLayer
 
 SENDMSG_BUFFERS = 1024  # IOV_MAX of Linux: sendmsg(2) takes no more at a time
-RECEIVE_BYTES = 65536
+RECEIVE_BYTES = 4096  # responses are short; a large buffer for each costs more than a second call for a long one
 _FIRST_BATCH = 16  # small, and each next one larger: the peer reads the first while we frame the rest
 _JOINED_BYTES = 32768  # up to here one copy costs less than a system call with many buffers
 _TIMEVAL = struct.Struct("@ll")  # seconds, microseconds; all zero would be no limit
