@@ -77,9 +77,7 @@ def row_of_rounds(
             raise BarError(f"{name}: expected a bar against one of {sorted(others)}, found {against!r}")
         ratios = [mine / theirs for mine, theirs in zip(ours, others[against], strict=True)]
         ratio = statistics.median(ratios)
-        bars.append(
-            Bar(against=against, ratio_min=least, ratio=ratio, interval=median_interval(ratios), met=ratio >= least)
-        )
+        bars.append(Bar(against=against, ratio_min=least, ratio=ratio, interval=median_interval(ratios), met=ratio >= least))
     return Row(
         name=name, unit=unit, ours=statistics.median(ours),
         peers={peer: statistics.median(figures) for peer, figures in peers.items()},

@@ -189,7 +189,7 @@ def test_a_big_result_arrives_whole_in_its_character_set(
 
 
 def test_thirty_two_connections_have_every_message_receipted_once_in_the_order_of_its_patient(
-    start_listener: StartListener
+    start_listener: StartListener,
 ) -> None:
     listener = start_listener()
     operations: list[list[Operation]] = [[] for _ in range(32)]
