@@ -6,6 +6,7 @@ way: REFUSED when not one byte of it left, INDETERMINATE once some did and no re
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import select
 import socket
@@ -26,9 +27,10 @@ from .upper_layer import Aborted, AbortSource, Buffer, Event, Message, Released,
 SENDMSG_BUFFERS = 1024  # IOV_MAX of Linux: sendmsg(2) takes no more at a time
 RECEIVE_BYTES = 4096  # responses are short; a large buffer for each costs more than a second call for a long one
 _FIRST_BATCH = 16  # small, and each next one larger: the peer reads the first while we frame the rest
-_JOINED_BYTES = 32768  # up to here one copy costs less than a system call with many buffers
 _TIMEVAL = struct.Struct("@ll")  # seconds, microseconds; all zero would be no limit
+_MOST_TURNS = 256  # of an eager receive: some 0.2 ms
 _ENDED = "the connection was closed"
+_sched_yield = ctypes.CDLL(None).sched_yield  # os.sched_yield keeps other threads from running meanwhile
 
 
 class Association:
@@ -68,6 +70,7 @@ class Association:
         self.connection = Connection(target, source, timeouts)
         self._socket = self.connection.socket
         self._timeout_s = -1.0
+        self._turns = _MOST_TURNS
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         try:
@@ -105,7 +108,9 @@ class Association:
             except Failed:
                 self.close()
                 return False
-        if self._events and isinstance(self._events[0], ReleaseRequested):
+        if not self._events:
+            return self._layer.state is State.ESTABLISHED
+        if isinstance(self._events[0], ReleaseRequested):
             self._answer_release()
         return self._layer.state is State.ESTABLISHED and not any(isinstance(event, Aborted) for event in self._events)
 
@@ -115,7 +120,7 @@ class Association:
         return self._layer.state is State.ESTABLISHED
 
     def framed(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> list[Buffer]:
-        """Frame one message for `send_framed`, ahead of its time. Large pieces are shared, not copied.
+        """Frame one message for `send_framed`, ahead of its time. The pieces are shared, not copied.
 
         The arguments are those of `send`.
 
@@ -124,8 +129,7 @@ class Association:
         ProtocolError
             When the association is not established, or the context was not accepted.
         """
-        buffers = list(self._layer.message(context_id, command, data))
-        return [b"".join(buffers)] if sum(map(len, buffers)) <= _JOINED_BYTES else buffers
+        return list(self._layer.message(context_id, command, data))
 
     def send(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> None:
         """Send one message.
@@ -175,6 +179,15 @@ class Association:
             reason = f"expected to send a message, found {error!r} after {sent_bytes} bytes"
             raise self._failed(outcome, Phase.SEND, reason) from error
 
+    def give_way(self) -> None:
+        """Let a peer on this very processor take what was sent; call it before work that can be done while the peer works.
+
+        Where the peer has a processor of its own this costs one short system call. Else the kernel makes the peer wait for
+        us, or moves it to another processor: that costs a small message more time than the work to be done.
+        """
+        if isinstance(self._socket, NativeSocket):  # in gevent's loop others are to go on
+            _sched_yield()
+
     def receive(self) -> tuple[CommandSet, bytes | None]:
         """Wait for the next message and return its command set and its data set (None when it has none).
 
@@ -191,7 +204,7 @@ class Association:
             self._answer_release()
         raise self._failed(Outcome.INDETERMINATE, Phase.RESPONSE, f"expected a response, found {event}")
 
-    def receive_answer(self, usual: bytes) -> CommandSet | None:
+    def receive_answer(self, usual: bytes, *, eager: bool = False) -> CommandSet | None:
         """Wait for the next message and return its command set; None when it is, byte for byte, the usual answer.
 
         Most answers can be foretold, and comparing costs a small part of what decoding does.
@@ -200,6 +213,10 @@ class Association:
         ----------
         usual : bytes
             The P-DATA-TF that would acknowledge the message under way, in one fragment.
+        eager : bool
+            Whether to stay awake for up to 0.2 ms until it comes, and let others have the processor at every turn: to sleep
+            and to be woken costs more time than many a peer takes. Not for clients that leave the processor to a system
+            under test.
 
         Raises
         ------
@@ -209,13 +226,14 @@ class Association:
         if self._events or not self._layer.is_between_units:
             return self.receive()[0]
         begun_ns = time.monotonic_ns()
-        found = self._received(Phase.RESPONSE, Outcome.INDETERMINATE, self.timeouts.response_s)
+        found = self._received(Phase.RESPONSE, Outcome.INDETERMINATE, self.timeouts.response_s, eager=eager)
         while found != usual:
             if not usual.startswith(found):
                 self._understand(found, Phase.RESPONSE, Outcome.INDETERMINATE)
                 return self.receive()[0]
             # DCMTK writes a header, and then the rest
-            found += self._received(Phase.RESPONSE, Outcome.INDETERMINATE, _left_s(self.timeouts.response_s, begun_ns))
+            left_s = _left_s(self.timeouts.response_s, begun_ns)
+            found += self._received(Phase.RESPONSE, Outcome.INDETERMINATE, left_s, eager=eager)
         return None
 
     def request(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> tuple[CommandSet, bytes | None]:
@@ -280,10 +298,12 @@ class Association:
         """Receive once and turn it into events."""
         self._understand(self._received(phase, outcome, timeout_s), phase, outcome)
 
-    def _received(self, phase: Phase, outcome: Outcome, timeout_s: float) -> bytes:
+    def _received(self, phase: Phase, outcome: Outcome, timeout_s: float, *, eager: bool = False) -> bytes:
         try:
-            self._wait_at_most(timeout_s)
-            content = self._socket.recv(RECEIVE_BYTES)
+            self._wait_at_most(timeout_s)  # it also makes the socket one that blocks
+            content = self._received_awake() if eager else None
+            if content is None:
+                content = self._socket.recv(RECEIVE_BYTES)
         except (TimeoutError, BlockingIOError) as error:  # the latter from the kernel's own limit
             raise self._failed(outcome, phase, f"expected an answer, found silence for {timeout_s:.3g} s") from error
         except OSError as error:
@@ -291,6 +311,22 @@ class Association:
         if not content:
             raise self._failed(outcome, phase, f"expected an answer, found that {_ENDED}")
         return content
+
+    def _received_awake(self) -> bytes | None:
+        """Receive without going to sleep; None when nothing came in time: the next call gives up sooner then."""
+        if not isinstance(self._socket, NativeSocket):  # in gevent's loop others are to go on
+            return None
+        receive, turns = self._socket.recv, self._turns
+        for _ in range(turns):
+            try:
+                content = receive(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                _sched_yield()
+            else:
+                self._turns = min(2 * turns, _MOST_TURNS)
+                return content
+        self._turns = max(1, turns // 2)
+        return None
 
     def _understand(self, content: bytes, phase: Phase, outcome: Outcome) -> None:
         try:

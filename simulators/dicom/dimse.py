@@ -163,14 +163,12 @@ class _Patchable:
         self._sop_class_bytes = len(_uid(sop_class))
         self.stands_in(encoded)
 
-    def stands_in(self, whole: bytes) -> None:
-        """From now on, patch a larger whole (a P-DATA-TF) that ends with this command set."""
-        start = len(whole) - len(self.encoded)
-        self._buffer = bytearray(whole)
-        self._message_id_at = (
-            start + 12 + 8 + self._sop_class_bytes + 10 + 8
-        )  # group length, SOP class, command field, header
-        self._uid_at = len(whole) - UID_LENGTH
+    def stands_in(self, whole: bytes, at: int = 0) -> None:
+        """From now on, patch a larger whole (what goes over an association) in which this command set stands at `at`."""
+        self.buffer = bytearray(whole)
+        self._message_id_at = at + 12 + 8 + self._sop_class_bytes + 10 + 8  # group length, SOP class, command field, header
+        self._uid_end = at + len(self.encoded)
+        self._uid_at = self._uid_end - UID_LENGTH
 
     def patched(self, message_id: int, sop_instance: bytes) -> bytearray:
         """Return the one buffer of this template, patched; it holds until the next call.
@@ -189,9 +187,9 @@ class _Patchable:
         """
         if len(sop_instance) != UID_LENGTH:
             raise ValueError(f"SOP Instance UID: expected {UID_LENGTH} characters, found {len(sop_instance)}")
-        _US.pack_into(self._buffer, self._message_id_at, message_id)
-        self._buffer[self._uid_at :] = sop_instance
-        return self._buffer
+        _US.pack_into(self.buffer, self._message_id_at, message_id)
+        self.buffer[self._uid_at : self._uid_end] = sop_instance
+        return self.buffer
 
 
 class StoreRequest(_Patchable):

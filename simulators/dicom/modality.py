@@ -8,13 +8,14 @@ from typing import NamedTuple, Protocol
 from ..client import Attempt, Begun, Failed, Target, Timeouts
 from ..operations import Operation, Outcome, Phase
 from .association import Association
-from .dimse import SUCCESS, WARNINGS, CommandField, CommandSet, StoreRequest, StoreResponse
-from .instances import EncodedInstance
+from .dimse import SUCCESS, WARNINGS, CommandField, CommandSet
+from .instances import EncodedInstance, Places
 from .negotiation import ProposedContext
 from .requestor import Requestor, check_answer
-from .upper_layer import Buffer, whole_command
+from .store_message import Framed, StoreMessage
 
 _ACKNOWLEDGING = WARNINGS | {SUCCESS}
+_MOST_MESSAGES = 64  # templates that are kept laid out, at 32 KB each
 
 
 class Sendable(Protocol):
@@ -29,21 +30,21 @@ class Sendable(Protocol):
         """The UID of the transfer syntax it is encoded in."""
 
 
-class _Framed(NamedTuple):
-    """A request as it goes over one association, and its answer as it will most likely come."""
-
-    association: Association
-    message_id: int
-    request: list[Buffer]
-    usual_answer: bytes
-
-
 class _Prepared(NamedTuple):
     """An image ready to be sent; `framed` is None as long as there is no association that it fits."""
 
     instance: EncodedInstance
     attempt: Attempt
-    framed: _Framed | None
+    framed: Framed | None
+
+
+class _Sent(NamedTuple):
+    """An image that has left whole, and waits for its answer."""
+
+    begun: Begun
+    instance: EncodedInstance
+    framed: Framed
+    digest: bytes
 
 
 class Modality(Requestor):
@@ -71,8 +72,7 @@ class Modality(Requestor):
         pairs = dict.fromkeys((image.sop_class, image.transfer_syntax) for image in images)
         contexts = [ProposedContext(sop_class, (syntax,)) for sop_class, syntax in pairs]
         super().__init__(target, source, calling_ae=calling_ae, called_ae=called_ae, contexts=contexts, timeouts=timeouts)
-        self._requests: dict[str, StoreRequest] = {}
-        self._responses: dict[tuple[int, str], StoreResponse] = {}
+        self._messages: dict[Places, StoreMessage] = {}
 
     def store(self, instance: EncodedInstance, attempt: Attempt) -> Operation:
         """Send an image by C-STORE, on a new association when none is open; its fate is the operation.
@@ -80,15 +80,16 @@ class Modality(Requestor):
         Warnings (B000, B006, B007) are acknowledged, with `warning` set; any other status but 0 is refused. An answer to
         another message, or for another instance, tells nothing about this one: indeterminate.
         """
-        (operation,) = self.store_all([(instance, attempt)])
-        return operation
+        sent = self._sent(_Prepared(instance, attempt, None))
+        return sent if isinstance(sent, Operation) else self._answered(sent)
 
     def store_all(self, jobs: Iterable[tuple[EncodedInstance, Attempt]]) -> Iterator[Operation]:
         """Store images one after the other, each as `store` does, and yield their operations in the same order.
 
         Nothing is sent ahead: an image leaves when its operation is asked for, after the answer to the one before it. But
-        while the peer works on an image, the next one is taken from `jobs`, digested and framed; a generator that names
-        copies does so at that moment, and costs little where there is more than one processor.
+        while the peer works on an image, the next one is taken from `jobs` and framed; a generator that names copies does so
+        at that moment. And the answer is waited for awake (`Association.receive_answer`, eager): this is the way to store as
+        fast as the peer can take it, at the price of a processor. `store` sleeps until its answer comes.
 
         Parameters
         ----------
@@ -105,11 +106,13 @@ class Modality(Requestor):
         prepared = self._prepared(coming)
         while prepared is not None:
             sent = self._sent(prepared)
+            if self._association is not None:
+                self._association.give_way()
             prepared = None
             try:
                 prepared = self._prepared(coming)
             finally:  # whatever the jobs do, what was sent has a fate
-                yield sent if isinstance(sent, Operation) else self._answered(*sent)
+                yield sent if isinstance(sent, Operation) else self._answered(sent, eager=True)
 
     def _prepared(self, jobs: Iterator[tuple[EncodedInstance, Attempt]]) -> _Prepared | None:
         job = next(jobs, None)
@@ -118,54 +121,48 @@ class Modality(Requestor):
         instance, attempt = job
         return _Prepared(instance, attempt, self._framed(self._association, instance) if self._association else None)
 
-    def _framed(self, association: Association, instance: EncodedInstance) -> _Framed | None:
+    def _framed(self, association: Association, instance: EncodedInstance) -> Framed | None:
         """Return what goes over the association for an image; None when its presentation context was not accepted."""
-        sop_class = instance.sop_class
-        context_id = association.context_for(sop_class, instance.transfer_syntax)
-        if context_id is None or not association.is_established:
+        if not association.is_established:
             return None
-        request, response = self._requests.get(sop_class), self._responses.get((context_id, sop_class))
-        if request is None:
-            request = self._requests[sop_class] = StoreRequest(sop_class)
-        if response is None:
-            response = self._responses[context_id, sop_class] = StoreResponse(sop_class)
-            response.stands_in(whole_command(context_id, response.encoded))
-        message_id = self._next_message_id()
-        command = bytes(request.patched(message_id, instance.sop_instance))
-        usual = bytes(response.patched(message_id, instance.sop_instance))
-        return _Framed(association, message_id, association.framed(context_id, command, instance.buffers), usual)
+        message = self._messages.get(instance.places)
+        if message is None or not message.is_for(association, instance):
+            context_id = association.context_for(instance.sop_class, instance.transfer_syntax)
+            if context_id is None:
+                return None
+            if len(self._messages) >= _MOST_MESSAGES:
+                self._messages.clear()
+            message = self._messages[instance.places] = StoreMessage(association, context_id, instance)
+        return message.framed(self._next_message_id(), instance)
 
-    def _sent(self, prepared: _Prepared) -> Operation | tuple[Begun, EncodedInstance, _Framed]:
+    def _sent(self, prepared: _Prepared) -> Operation | _Sent:
         """Send an image; return its operation when that failed."""
-        instance = prepared.instance
-        begun = Begun(prepared.attempt, self.target, self.source)
+        instance, attempt, framed = prepared
+        begun = Begun(attempt, self.target, self.source)
         try:
             association = self._ready()
-            framed = prepared.framed
-            if framed is None or framed.association is not association:
+            if framed is None or framed.message.association is not association or not framed.holds:
                 framed = self._framed(association, instance)
             if framed is None:
                 reason = f"expected {instance.sop_class} in {instance.transfer_syntax} to be accepted, found it refused"
                 raise Failed(Outcome.REFUSED, Phase.NEGOTIATE, reason)
-            association.send_framed(framed.request)
+            association.send_framed(framed.pieces)
         except Failed as failed:
             return self._failed(begun, failed, instance.size_bytes, instance.digest)
-        _ = instance.digest  # computed, and remembered, while the peer reads
-        return begun, instance, framed
+        return _Sent(begun, instance, framed, framed.message.digest_of(instance))  # while the peer reads
 
-    def _answered(self, begun: Begun, instance: EncodedInstance, framed: _Framed) -> Operation:
+    def _answered(self, sent: _Sent, *, eager: bool = False) -> Operation:
+        begun, instance, framed, digest = sent
+        size_bytes = framed.message.size_bytes
         try:
-            response = framed.association.receive_answer(framed.usual_answer)
+            response = framed.message.association.receive_answer(framed.usual_answer, eager=eager)
             if response is None:
-                return begun.ended(
-                    Outcome.ACKNOWLEDGED, Phase.DONE, self._connection, size_bytes=instance.size_bytes,
-                    digest=instance.digest,
-                )  # fmt: skip
+                return begun.ended(Outcome.ACKNOWLEDGED, Phase.DONE, self._connection, size_bytes=size_bytes, digest=digest)
             check_answer(response, CommandField.C_STORE_RSP, framed.message_id)
             _check_instance(response, instance)
         except Failed as failed:
-            return self._failed(begun, failed, instance.size_bytes, instance.digest)
-        return self._judged(begun, response, _ACKNOWLEDGING, instance.size_bytes, instance.digest)
+            return self._failed(begun, failed, size_bytes, digest)
+        return self._judged(begun, response, _ACKNOWLEDGING, size_bytes, digest)
 
 
 def _check_instance(response: CommandSet, instance: EncodedInstance) -> None:
