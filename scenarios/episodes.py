@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import enum
+import itertools
+from typing import NamedTuple
 
 import msgspec
+
+from lbconfig.site import Vip
 
 
 class Role(enum.StrEnum):
@@ -36,6 +40,15 @@ class ServerSample(msgspec.Struct, frozen=True):
     sessions: int
 
 
+class ServerStory(NamedTuple):
+    """What the balancer said of one server: its changes (when in ns, and to what), first DOWN, and first UP after that."""
+
+    label: str
+    changes: tuple[tuple[int, str], ...]
+    down_ns: int | None
+    up_ns: int | None
+
+
 class Episode(msgspec.Struct, frozen=True, kw_only=True):
     """One fault under traffic. All times are `monotonic_ns` of the harness's host.
 
@@ -59,6 +72,20 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
         """Return the sources of one VIP that live in one way."""
         return [source.address for source in self.sources if source.vip == vip and source.role == role]
 
+    def story(self, vip: Vip) -> ServerStory:
+        """Return what the balancer said of the victim's server of one VIP."""
+        label = next((server.label for server in vip.real_server if server.node == self.node), "")
+        changes = self.statuses(vip.name, label)
+        down_ns = next((at for at, status in changes if status == "DOWN"), None)
+        up_ns = next((at for at, status in changes if status == "UP" and down_ns is not None and at > down_ns), None)
+        return ServerStory(label, tuple(changes), down_ns, up_ns)
+
+    def longest_gap_s(self, vip: str, label: str) -> float:
+        """Return the longest time, from the fault's begin to the traffic's end, for which nothing was heard of a server."""
+        heard = [s.at_ns for s in self.samples if s.vip == vip and s.label == label and s.at_ns > self.begun_ns]
+        moments = [self.begun_ns, *heard, self.observed_ns]
+        return seconds(max(later - earlier for earlier, later in itertools.pairwise(moments)))
+
     def statuses(self, vip: str, label: str) -> list[tuple[int, str]]:
         """Return when (ns) the balancer's word on a server changed, and to what; the first sample is the first entry."""
         changes: list[tuple[int, str]] = []
@@ -68,6 +95,7 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
         return changes
 
 
+GAP_LIMIT_S = 2.0  # a watch that was blind for this long may have missed a change
 LAG_LIMIT_S = 3.0  # a harness that slept through this long cannot judge times of a few seconds
 
 

@@ -40,7 +40,6 @@ def pictures_of(site: Site, operations: pl.DataFrame, episodes: Sequence[Episode
 
 def timeline(vip: Vip, episode: Episode, operations: pl.DataFrame) -> Timeline:
     """Return the story of one fault on one VIP, in seconds from its begin; what was not seen is left out."""
-    label = next((server.label for server in vip.real_server if server.node == episode.node), "")
     own = operations.filter(
         (pl.col("workload") == episode.workload)
         & (pl.col("service") == int(SERVICE_OF[vip.service]))
@@ -49,14 +48,14 @@ def timeline(vip: Vip, episode: Episode, operations: pl.DataFrame) -> Timeline:
     acknowledged = pl.col("outcome") == int(Outcome.ACKNOWLEDGED)
     moved = pl.col("source").is_in(_on_the_victim(vip, episode, operations))
     elsewhere = acknowledged & moved & (pl.col("node") != episode.node) & (pl.col("begun_ns") > episode.begun_ns)
-    changes = episode.statuses(vip.name, label)
+    _, _, down_ns, up_ns = episode.story(vip)
     moments: list[tuple[int | None, str]] = [
         (episode.begun_ns, "fault"),
         (_first(own.filter(~acknowledged)), "first error"),
-        (next((at for at, status in changes if status == "DOWN"), None), "DOWN"),
+        (down_ns, "DOWN"),
         (_first(own.filter(elsewhere)), "first success elsewhere"),
         (episode.ended_ns, "fault ends"),
-        (next((at for at, status in changes if status == "UP" and at > episode.begun_ns), None), "UP"),
+        (up_ns, "UP"),
     ]
     events = [TimelineEvent(at_s=seconds(at - episode.begun_ns), what=what) for at, what in moments if at is not None]
     return Timeline(

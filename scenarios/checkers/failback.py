@@ -26,18 +26,15 @@ def judge_failback(vip: Vip, episode: Episode, operations: pl.DataFrame, *, obse
     observed_at_least_s : float
         How long the traffic must have gone on after the victim's server was UP again.
     """
-    label = next((server.label for server in vip.real_server if server.node == episode.node), "")
-    changes = episode.statuses(vip.name, label)
-    down_ns = next((at for at, status in changes if status == "DOWN"), None)
-    up_ns = next((at for at, status in changes if status == "UP" and down_ns is not None and at > down_ns), None)
+    label, changes, _, up_ns = episode.story(vip)
     acknowledged = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED)).sort("begun_ns")
-    moved, returned, tried = _moves(vip, episode, acknowledged, up_ns)
+    moved, returned, heard = _moves(vip, episode, acknowledged, up_ns)
     after = acknowledged.filter(pl.col("begun_ns") >= (up_ns or episode.observed_ns))
     by_node = {str(node): int(count) for node, count in after.group_by("node").len().sort("node").iter_rows()}
     observed_s = seconds(episode.observed_ns - up_ns) if up_ns else 0.0
     measured: dict[str, Any] = {
         "sources_moved": moved,
-        "operations_of_moved_sources_after_up": tried,
+        "moved_sources_heard_after_up": heard,
         "sources_forced_back": len(returned),
         "observed_after_up_s": observed_s,
         "operations_by_node_after_up": by_node,
@@ -57,15 +54,18 @@ def judge_failback(vip: Vip, episode: Episode, operations: pl.DataFrame, *, obse
         )
     if up_ns is None or observed_s < observed_at_least_s:
         return unknown(f"{label} was observed UP again for only {observed_s:.1f} s", **numbers)
-    if not moved or tried < moved:
-        return unknown(f"{moved} sources had moved, with {tried} operations after the return", **numbers)
+    if not moved or heard < moved:
+        return unknown(f"{moved} sources had moved, and {heard} of them were heard after the return", **numbers)
     shares = ", ".join(f"{count} on {node}" for node, count in by_node.items())
     return passed(f"{moved} sources had moved and all stayed; operations since: {shares} (the imbalance stays)", **numbers)
 
 
 def _moves(vip: Vip, episode: Episode, acknowledged: pl.DataFrame, up_ns: int | None) -> tuple[int, list[str], int]:
-    """Return how many sources had moved, which of them went back, and how many operations they had after the return."""
-    moved, tried = 0, 0
+    """Return how many sources had moved, which of them went back, and how many of them were heard after the return.
+
+    Going back counts from the fault's end: between that and UP nobody can have wanted it either.
+    """
+    moved, heard = 0, 0
     returned: list[str] = []
     for address in episode.addresses(vip.name, Role.STICKY) + episode.addresses(vip.name, Role.ESTABLISHED):
         own = acknowledged.filter(pl.col("source") == address)
@@ -76,8 +76,7 @@ def _moves(vip: Vip, episode: Episode, acknowledged: pl.DataFrame, up_ns: int | 
         if not before or not during or before[-1] != episode.node or during[-1] == episode.node:
             continue
         moved += 1
-        since = own.filter(pl.col("begun_ns") >= (up_ns or episode.observed_ns))["node"].to_list()
-        tried += len(since)
-        if episode.node in since:
+        heard += own.filter(pl.col("begun_ns") >= (up_ns or episode.observed_ns)).height > 0
+        if episode.node in own.filter(pl.col("begun_ns") >= episode.ended_ns)["node"].to_list():
             returned.append(address)
-    return moved, returned, tried
+    return moved, returned, heard

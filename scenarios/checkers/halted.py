@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from lbconfig.site import Vip
-from scenarios.episodes import LAG_LIMIT_S, Episode, Role, seconds
+from scenarios.episodes import GAP_LIMIT_S, LAG_LIMIT_S, Episode, Role, seconds
 from scenarios.findings import Finding, Numbers, failed, passed, unknown
 from simulators.operations import Outcome
 
@@ -26,7 +26,7 @@ def judge_halted(vip: Vip, episode: Episode, operations: pl.DataFrame, loss: Fin
     loss : Finding
         What the loss checker says of the same operations.
     """
-    label = next((server.label for server in vip.real_server if server.node == episode.node), "")
+    label = episode.story(vip).label
     own = [sample for sample in episode.samples if sample.vip == vip.name and sample.label == label]
     before = max((sample.sessions for sample in own if sample.at_ns < episode.begun_ns), default=0)
     halted = [sample for sample in own if episode.begun_ns <= sample.at_ns < episode.ended_ns]
@@ -35,18 +35,24 @@ def judge_halted(vip: Vip, episode: Episode, operations: pl.DataFrame, loss: Fin
     )
     acknowledged = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
     during = acknowledged.filter((pl.col("begun_ns") > episode.begun_ns) & (pl.col("ended_ns") < episode.ended_ns))
-    still_there = during.filter(pl.col("node") == episode.node)
+    allowed_until_ns = episode.begun_ns + int(vip.limits.halted_s * 1e9)
+    still_there = acknowledged.filter(
+        (pl.col("node") == episode.node)
+        & (pl.col("ended_ns") < episode.ended_ns)
+        & ((pl.col("begun_ns") > episode.begun_ns) | (pl.col("ended_ns") > allowed_until_ns))
+    )
     stuck = _without_answer(episode, vip.name, during)
     measured: dict[str, Any] = {
         "sessions_before": before,
         "sessions_at_the_end": halted[-1].sessions if halted else None,
         "empty_after_s": None if empty_ns is None else seconds(empty_ns - episode.begun_ns),
-        "operations_elsewhere": during.height - still_there.height,
+        "operations_elsewhere": during.filter(pl.col("node") != episode.node).height,
         "operations_on_the_halted_node": still_there.height,
         "sources_without_answer": len(stuck),
         "acknowledged": loss.measured.get("acknowledged"),
         "lost": loss.measured.get("lost"),
         "generator_lag_s": episode.generator_lag_s,
+        "longest_gap_s": episode.longest_gap_s(vip.name, label),
     }
     limit = {"empty_after_s": vip.limits.halted_s, "operations_on_the_halted_node": 0, "sources_without_answer": 0, "lost": 0}
     numbers: Numbers = {"measured": measured, "limit": limit}
@@ -58,6 +64,8 @@ def judge_halted(vip: Vip, episode: Episode, operations: pl.DataFrame, loss: Fin
         return unknown(f"{label} had no session to lose when it was halted", **numbers)
     if episode.generator_lag_s > LAG_LIMIT_S:
         return unknown(f"the harness itself fell behind by {episode.generator_lag_s:.1f} s", **numbers)
+    if measured["longest_gap_s"] > GAP_LIMIT_S:
+        return unknown(f"for {measured['longest_gap_s']:.1f} s the balancer told nothing of {label}", **numbers)
     if empty_ns is None:
         return failed(
             "balancer", f"{halted[-1].sessions} sessions were still on {label} when the observation ended", **numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lbconfig.site import Vip
-from scenarios.episodes import LAG_LIMIT_S, Episode, seconds
+from scenarios.episodes import GAP_LIMIT_S, LAG_LIMIT_S, Episode, seconds
 from scenarios.findings import Finding, Numbers, failed, passed, unknown
 
 
@@ -15,17 +15,15 @@ def judge_health(vip: Vip, episode: Episode) -> Finding:
     The limit of DOWN is the site's objective; the limit of UP is what the health check's own settings allow:
     downinter + (rise - 1) * fastinter + rise * check time-out. Other servers of the VIP must stay UP throughout.
     """
-    label = next((server.label for server in vip.real_server if server.node == episode.node), "")
-    changes = episode.statuses(vip.name, label)
+    label, changes, down_ns, up_ns = episode.story(vip)
     others = {server.label: episode.statuses(vip.name, server.label) for server in vip.real_server if server.label != label}
-    down_ns = next((at for at, status in changes if status == "DOWN"), None)
-    up_ns = next((at for at, status in changes if status == "UP" and down_ns is not None and at > down_ns), None)
     check = vip.health_check
     measured: dict[str, Any] = {
         "down_s": None if down_ns is None else seconds(down_ns - episode.begun_ns),
         "up_s": None if up_ns is None else seconds(up_ns - episode.ended_ns),
         "changes": [f"{seconds(at - episode.begun_ns):+.1f} s {status}" for at, status in changes],
         "generator_lag_s": episode.generator_lag_s,
+        "longest_gap_s": episode.longest_gap_s(vip.name, label),
     }
     fast = check.fast_interval_s or check.interval_s
     numbers: Numbers = {
@@ -40,6 +38,8 @@ def judge_health(vip: Vip, episode: Episode) -> Finding:
         return unknown(f"{label} was not seen UP before the fault", **numbers)
     if episode.generator_lag_s > LAG_LIMIT_S:
         return unknown(f"the harness itself fell behind by {episode.generator_lag_s:.1f} s", **numbers)
+    if measured["longest_gap_s"] > GAP_LIMIT_S:
+        return unknown(f"for {measured['longest_gap_s']:.1f} s the balancer told nothing of {label}", **numbers)
     if down_ns is None:
         observed_s = seconds(episode.ended_ns - episode.begun_ns)
         return failed(

@@ -46,9 +46,10 @@ def judge_recovery(vip: Vip, balancer: Balancer, episode: Episode, operations: p
         elif recovered and max(recovered) > limit_s:
             late.append(f"{role} sources took {max(recovered):.1f} s, the limit is {limit_s:g} s")
     measured |= _attempts_after(episode, operations)
+    measured |= _effect(vip, episode, operations)
     numbers: Numbers = {
         "measured": measured,
-        "limit": {f"{role}_s": limit_s for role, limit_s in limits.items()},
+        "limit": {f"{role}_s": limit_s for role, limit_s in limits.items()} | {"failures_after_recovery": 0},
         "predicted": _predicted(vip, balancer),
     }
     if episode.generator_lag_s > LAG_LIMIT_S:
@@ -58,6 +59,14 @@ def judge_recovery(vip: Vip, balancer: Balancer, episode: Episode, operations: p
         return failed(subject, "; ".join(late), **numbers)
     if unseen:
         return unknown(f"no {' or '.join(unseen)} source was on {episode.node} when it died", **numbers)
+    if measured["answers_of_the_victim"] or measured["down_s"] is None:
+        seen = f"{measured['answers_of_the_victim']} operations were answered by {episode.node} itself"
+        return unknown(
+            f"the fault had no full effect: {seen}, DOWN was {'' if measured['down_s'] else 'not '}seen", **numbers
+        )
+    if measured["failures_after_recovery"]:
+        relapsed = f"{measured['failures_after_recovery']} operations failed after their source had recovered"
+        return failed("balancer", relapsed, **numbers)
     predicted = numbers["predicted"]
     slower = [role for role in limits if measured[f"{role}_s"] > predicted[f"{role}_s_at_most"] + PREDICTION_MARGIN_S]
     beyond = f"; slower than the settings predict: {', '.join(slower)}" if slower else ""
@@ -68,10 +77,11 @@ def judge_recovery(vip: Vip, balancer: Balancer, episode: Episode, operations: p
 def _recoveries(episode: Episode, operations: pl.DataFrame, vip: str, role: Role) -> list[float | None]:
     """Return the time of each source that counts, in seconds; None for one that never recovered."""
     times: list[float | None] = []
+    elsewhere = ~pl.col("node").is_in([episode.node, ""])  # an answer that names no other node proves no recovery
     acknowledged = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
     for address in episode.addresses(vip, role):
         own = acknowledged.filter(pl.col("source") == address).sort("begun_ns")
-        after = own.filter(pl.col("begun_ns") >= episode.begun_ns)
+        after = own.filter((pl.col("begun_ns") >= episode.begun_ns) & elsewhere)
         if role is Role.NEW:
             tried = operations.filter((pl.col("source") == address) & (pl.col("begun_ns") >= episode.begun_ns))
             if not tried.height or int(tried["begun_ns"].min()) > episode.ended_ns:  # type: ignore[arg-type]
@@ -90,6 +100,20 @@ def _attempts_after(episode: Episode, operations: pl.DataFrame) -> dict[str, int
     during = operations.filter((pl.col("ended_ns") >= episode.begun_ns) & (pl.col("begun_ns") <= episode.ended_ns))
     count = {outcome: during.filter(pl.col("outcome") == int(outcome)).height for outcome in Outcome}
     return {f"operations_{outcome.name.lower()}": number for outcome, number in count.items()}
+
+
+def _effect(vip: Vip, episode: Episode, operations: pl.DataFrame) -> dict[str, Any]:
+    """Say whether the fault did what it should, and whether anybody who had recovered failed again while it lasted."""
+    during = operations.filter((pl.col("begun_ns") >= episode.begun_ns) & (pl.col("ended_ns") <= episode.ended_ns))
+    acknowledged = pl.col("outcome") == int(Outcome.ACKNOWLEDGED)
+    recovered = during.filter(acknowledged).group_by("source").agg(pl.col("ended_ns").min().alias("recovered_ns"))
+    relapsed = during.join(recovered, on="source").filter(~acknowledged & (pl.col("begun_ns") > pl.col("recovered_ns")))
+    down_ns = episode.story(vip).down_ns
+    return {
+        "answers_of_the_victim": during.filter(acknowledged & (pl.col("node") == episode.node)).height,
+        "failures_after_recovery": relapsed.height,
+        "down_s": None if down_ns is None else seconds(down_ns - episode.begun_ns),
+    }
 
 
 def _predicted(vip: Vip, balancer: Balancer) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -14,9 +14,9 @@ from simulators.operations import Outcome
 
 def judge_same_node(
     operations: pl.DataFrame,
-    receipts: pl.DataFrame,
+    receipts: pl.DataFrame | None,
     table: Mapping[str, str],
-    log: Mapping[tuple[str, int], str],
+    log: Mapping[tuple[str, int], str] | None,
     *,
     sources_at_least: int,
     connections_at_least: int,
@@ -29,11 +29,11 @@ def judge_same_node(
     operations : frame of operations
         One operation for each connection, in the order they were made; `node` is what the client was told.
     receipts : frame of receipts
-        What the nodes wrote down of the same identities.
+        What the nodes wrote down of the same identities; None where the target's journals cannot be read.
     table : mapping of source address to node
         The balancer's persistence table.
     log : mapping of (source address, source port) to node
-        The balancer's traffic log. May be empty where the target has none to read.
+        The balancer's traffic log; None where the target has none to read.
     sources_at_least, connections_at_least : int
         How many sources, and connections of each, it takes.
     nodes_at_least : int
@@ -46,63 +46,82 @@ def judge_same_node(
         nodes were met at random.
     """
     answered = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
-    by_key = dict(zip(receipts["key"].to_list(), receipts["node"].to_list(), strict=True))
-    met: dict[str, list[str]] = defaultdict(list)
-    disagreements: list[str] = []
-    witnesses = dict.fromkeys(("client", "log", "node", "table"), 0)
-    for key, source, port, told in answered.select("key", "source", "source_port", "node").iter_rows():
-        seen = {
-            "client": told,
-            "log": log.get((source, port), ""),
-            "node": by_key.get(key, ""),
-            "table": table.get(source, ""),
-        }
-        for witness, node in seen.items():
-            witnesses[witness] += node != ""
-        words = {node for witness, node in seen.items() if node and witness != "table"}
-        if len(words) > 1:
-            disagreements.append(f"{source}:{port}: {', '.join(f'{w} says {n}' for w, n in seen.items() if n)}")
-        met[source].append(sorted(words)[0] if words else "")
-    n = len(met)
+    heard = _hear(answered, receipts, table, log)
+    met = heard.met
+    n, refused = len(met), operations.height - answered.height
     fewest = min((len(nodes) for nodes in met.values()), default=0)
-    nodes = sorted({node for nodes in met.values() for node in nodes if node})
+    nodes = sorted({node for nodes in met.values() for node in nodes})
     wandering = sorted(source for source, nodes in met.items() if len(set(nodes)) > 1)
     without_entry = sorted(source for source in met if source not in table)
-    elsewhere = sorted(source for source, nodes in met.items() if source in table and set(nodes) != {table[source]})
+    elsewhere = sorted(source for source, nodes in met.items() if nodes and source in table and set(nodes) != {table[source]})
     measured: dict[str, Any] = {
-        "sources": n, "connections": answered.height, "connections_of_a_source_at_least": fewest,
-        "refused_or_lost": operations.height - answered.height,
+        "sources": n, "connections": answered.height, "connections_of_a_source_at_least": fewest, "refused_or_lost": refused,
         "sources_that_met_several_nodes": len(wandering), "sources_without_entry": len(without_entry),
         "sources_by_node": {node: sum(node in found for found in met.values()) for node in nodes},
-        "witness_statements": witnesses, "witnesses_disagree": len(disagreements),
+        "witness_statements": heard.statements, "witnesses_disagree": len(heard.disagreements),
         "chance_by_luck": _chance(met, len(nodes)),
     }  # fmt: skip
     limit = {
         "sources_at_least": sources_at_least, "connections_of_a_source_at_least": connections_at_least,
         "nodes_of_a_source": 1, "nodes_met_at_least": nodes_at_least, "sources_without_entry": 0, "witnesses_disagree": 0,
+        "refused_or_lost": operations.height // 20,
     }  # fmt: skip
     numbers: Numbers = {"measured": measured, "limit": limit}
     if wandering:
         examples = [f"{source} met {' then '.join(_changes(met[source])[:4])}" for source in wandering]
         return failed("balancer", f"{len(wandering)} of {n} sources met several nodes: {listed(examples, 2)}", **numbers)
-    if n < sources_at_least or fewest < connections_at_least:
-        return unknown(f"only {n} sources with at least {fewest} answered connections each", **numbers)
-    if not any(witnesses[name] for name in ("client", "log", "node")):
-        return unknown("no client, log or node told which node was met", **numbers)
-    if disagreements:
-        return failed("balancer", f"witnesses disagree: {listed(disagreements, 2)}", **numbers)
-    if without_entry:
+    if heard.disagreements:
+        return failed("balancer", f"witnesses disagree: {listed(heard.disagreements, 2)}", **numbers)
+    if n and without_entry:
         return failed(
             "balancer", f"{len(without_entry)} of {n} sources have no table entry: {listed(without_entry, 3)}", **numbers
         )
     if elsewhere:
         return failed("balancer", f"the table names another node than was met by {listed(elsewhere, 3)}", **numbers)
+    silent = [f"the {name} named {count}" for name, count in heard.statements.items() if count < answered.height]
+    if n < sources_at_least or fewest < connections_at_least or silent or refused > limit["refused_or_lost"]:
+        told = f"; of {answered.height} connections {', '.join(silent)}" if silent else ""
+        return unknown(
+            f"{n} sources with at least {fewest} answered connections each, {refused} refused or lost{told}", **numbers
+        )
     if len(nodes) < nodes_at_least:
         return failed("balancer", f"all {n} sources met {nodes[0]}: nothing was shared out", **numbers)
     return passed(
-        f"{n} sources, {answered.height} connections in random order, one node each; client, table, log and node agree",
+        f"{n} sources, {answered.height} connections in random order, one node each; {', '.join(heard.statements)} agree",
         **numbers,
     )
+
+
+class _Heard(NamedTuple):
+    """Whom each source met, connection by connection; how many connections each witness named a node of; contradictions."""
+
+    met: dict[str, list[str]]
+    statements: dict[str, int]
+    disagreements: list[str]
+
+
+def _hear(
+    answered: pl.DataFrame,
+    receipts: pl.DataFrame | None,
+    table: Mapping[str, str],
+    log: Mapping[tuple[str, int], str] | None,
+) -> _Heard:
+    """Ask every witness that the target has about every connection."""
+    journal = {} if receipts is None else dict(zip(receipts["key"].to_list(), receipts["node"].to_list(), strict=True))
+    has = {"client": True, "table": True, "log": log is not None, "journal": receipts is not None}
+    heard = _Heard(defaultdict(list), {name: 0 for name, there in has.items() if there}, [])
+    for key, source, port, told in answered.select("key", "source", "source_port", "node").iter_rows():
+        said = {"client": told, "table": table.get(source, "")}
+        said |= {"log": (log or {}).get((source, port), ""), "journal": journal.get(key, "")}
+        for name in heard.statements:
+            heard.statements[name] += said[name] != ""
+        words = {node for name, node in said.items() if node and name != "table"}
+        if len(words) > 1:
+            heard.disagreements.append(
+                f"{source}:{port}: {', '.join(f'{name} says {node}' for name, node in said.items() if node)}"
+            )
+        heard.met[source] += sorted(words)[:1]
+    return heard
 
 
 def _changes(nodes: list[str]) -> list[str]:

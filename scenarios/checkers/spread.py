@@ -65,6 +65,8 @@ def judge_spread(
         return unknown(f"only {n} new sources were answered", **numbers)
     if idle:
         return failed("balancer", f"{n} new sources, and none for {listed(idle)}, which is UP", **numbers)
+    if in_flight > n // 10:
+        return unknown(f"{in_flight} other connections were in flight while {n} new sources came", **numbers)
     astray = [
         f"{node} got {got[node]}, its share is {expected[node]:g}"
         for node in weights

@@ -23,8 +23,10 @@ FAULT, END, LAST = 100, 110, 130  # seconds
 
 
 def samples(label: str, *changes: tuple[float, str, int]) -> tuple[ServerSample, ...]:
-    """Make samples of a server from what the balancer said: (second, status, sessions)."""
-    return tuple(ServerSample(int(at * SECOND), "HL7", label, status, 100, sessions) for at, status, sessions in changes)
+    """Sample a server every second until the traffic's end, given what changed when: (second, status, sessions)."""
+    moments = sorted({at for at, _, _ in changes} | set(range(int(changes[0][0]) + 1, LAST)))
+    told = [(at, [change for change in changes if change[0] <= at][-1]) for at in moments]
+    return tuple(ServerSample(int(at * SECOND), "HL7", label, status, 100, sessions) for at, (_, status, sessions) in told)
 
 
 N2_UP = samples("HL72", (90, "UP", 2), (130, "UP", 2))
@@ -95,6 +97,11 @@ def test_another_server_that_goes_down_too_fails() -> None:
     assert judge_health(VIP, episode(samples=both)).verdict == "fail"
 
 
+def test_a_watch_that_was_blind_for_seconds_is_unknown() -> None:
+    blind = tuple(sample for sample in N1_FAILS if not 106 < sample.at_ns / SECOND < 111)
+    assert judge_health(VIP, episode(blind)).verdict == "unknown"
+
+
 def test_health_is_unknown_without_samples_or_with_a_late_generator() -> None:
     assert judge_health(VIP, episode(samples=())).verdict == "unknown"
     assert judge_health(VIP, episode(generator_lag_s=9.0)).verdict == "unknown"
@@ -122,6 +129,24 @@ def test_a_new_source_that_is_never_served_fails(history: History) -> None:
     assert judge_recovery(VIP, BALANCER, episode(), history(*BEFORE, *AFTER[:2], refused)).verdict == "fail"
 
 
+def test_a_source_that_fails_again_after_it_recovered_fails(history: History) -> None:
+    relapse = said(9, 2, 105, 105.1, b"", Outcome.REFUSED)
+    finding = judge_recovery(VIP, BALANCER, episode(), history(*BEFORE, *AFTER, relapse))
+    assert (finding.verdict, finding.measured["failures_after_recovery"]) == ("fail", 1)
+
+
+def test_an_answer_without_a_name_is_no_recovery(history: History) -> None:
+    unnamed = [said(3, 1, 104.2, 104.3, b""), said(4, 2, 100.1, 102.2, b""), AFTER[2]]
+    assert judge_recovery(VIP, BALANCER, episode(), history(*BEFORE, *unnamed)).verdict == "fail"
+
+
+def test_a_fault_without_effect_is_unknown(history: History) -> None:
+    victim_answers = said(9, 2, 103, 103.1, b"n1")
+    assert judge_recovery(VIP, BALANCER, episode(), history(*BEFORE, *AFTER, victim_answers)).verdict == "unknown"
+    never_down = episode(samples("HL71", (90, "UP", 2)))
+    assert judge_recovery(VIP, BALANCER, never_down, history(*BEFORE, *AFTER)).verdict == "unknown"
+
+
 def test_recovery_is_unknown_when_nobody_was_on_the_victim_or_nothing_happened(history: History) -> None:
     elsewhere = [said(1, 1, 95, 95.1, b"n2"), said(2, 2, 95, 95.1, b"n2")]
     assert judge_recovery(VIP, BALANCER, episode(), history(*elsewhere, *AFTER)).verdict == "unknown"
@@ -138,6 +163,11 @@ def test_a_source_that_is_forced_back_fails(history: History) -> None:
     back = said(8, 2, 122, 122.1, b"n1")
     finding = judge_failback(VIP, episode(), history(*BEFORE, *AFTER, *LATER, back), observed_at_least_s=3)
     assert (finding.verdict, finding.measured["sources_forced_back"]) == ("fail", 1)
+
+
+def test_one_moved_source_that_is_not_heard_again_leaves_it_unknown(history: History) -> None:
+    finding = judge_failback(VIP, episode(), history(*BEFORE, *AFTER, LATER[0]), observed_at_least_s=3)
+    assert (finding.verdict, finding.measured["moved_sources_heard_after_up"]) == ("unknown", 1)
 
 
 def test_failback_is_unknown_when_nobody_moved_or_the_node_did_not_return(history: History) -> None:
@@ -167,6 +197,11 @@ def test_an_answer_of_the_halted_node_a_stuck_source_or_a_loss_fails(history: Hi
     assert judge_halted(VIP, episode(HALTED), history(*BEFORE, *AFTER, answered), NOTHING_LOST).verdict == "fail"
     assert judge_halted(VIP, episode(HALTED), history(*BEFORE, AFTER[0]), NOTHING_LOST).verdict == "fail"
     assert judge_halted(VIP, episode(HALTED), history(*BEFORE, *AFTER), failed("node", "1 lost")).verdict == "fail"
+
+
+def test_an_old_operation_that_the_halted_node_answers_much_later_fails(history: History) -> None:
+    late = said(9, 1, 99.5, 109, b"n1")
+    assert judge_halted(VIP, episode(HALTED), history(*BEFORE, *AFTER, late), NOTHING_LOST).verdict == "fail"
 
 
 def test_a_halt_that_was_not_seen_or_met_no_session_is_unknown(history: History) -> None:

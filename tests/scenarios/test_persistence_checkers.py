@@ -4,6 +4,7 @@ from scenarios.checkers.same_node import judge_same_node
 from scenarios.checkers.seen_source import judge_seen_source
 from scenarios.checkers.spread import judge_spread
 from scenarios.findings import Finding
+from simulators.operations import Outcome
 from tests.scenarios.conftest import History, operation, receipt
 
 NODES = (b"mach7-1", b"mach7-2")
@@ -28,7 +29,7 @@ def faithful() -> list[tuple[str, bytes]]:
 def test_sources_that_always_meet_their_node_pass(history: History, journal: History) -> None:
     finding = judged(history, journal, faithful())
     assert finding.verdict == "pass"
-    assert finding.measured["witness_statements"] == {"client": 200, "log": 200, "node": 200, "table": 200}
+    assert finding.measured["witness_statements"] == {"client": 200, "table": 200, "log": 200, "journal": 200}
     assert finding.measured["chance_by_luck"] == 2.0**-180
 
 
@@ -76,6 +77,24 @@ def test_untold_nodes_are_unknown(history: History, journal: History) -> None:
     )
 
 
+def test_a_witness_that_is_there_and_keeps_silent_makes_it_unknown(history: History, journal: History) -> None:
+    met = faithful()
+    operations = history(*(operation(key, source=s, source_port=key, node=n) for key, (s, n) in enumerate(met, 1)))
+    receipts = journal(*(receipt(key, node=n) for key, (_, n) in enumerate(met, 1)))
+    silent_log = judge_same_node(operations, receipts, TABLE, {}, sources_at_least=20, connections_at_least=10)
+    assert (silent_log.verdict, "the log named 0" in silent_log.reason) == ("unknown", True)
+    no_log = judge_same_node(operations, receipts, TABLE, None, sources_at_least=20, connections_at_least=10)
+    assert (no_log.verdict, "client, table, journal agree" in no_log.reason) == ("pass", True)
+
+
+def test_many_refusals_beside_enough_answers_are_unknown(history: History, journal: History) -> None:
+    met = faithful()
+    refused = [operation(key, source=SOURCES[0], outcome=Outcome.REFUSED) for key in range(1000, 1100)]
+    answered = [operation(key, source=s, source_port=key, node=n) for key, (s, n) in enumerate(met, 1)]
+    finding = judge_same_node(history(*answered, *refused), None, TABLE, None, sources_at_least=20, connections_at_least=10)
+    assert finding.verdict == "unknown"
+
+
 def test_too_few_connections_and_an_empty_history_are_unknown(history: History, journal: History) -> None:
     assert judged(history, journal, faithful()[:150]).verdict == "unknown"
     assert judged(history, journal, []).verdict == "unknown"
@@ -106,6 +125,7 @@ def test_shares_within_one_of_the_weights_pass() -> None:
 def test_a_share_off_by_more_than_what_was_in_flight_fails() -> None:
     assert spread({"n1": 12, "n2": 8}, {"n1": 100, "n2": 100}).verdict == "fail"
     assert spread({"n1": 12, "n2": 8}, {"n1": 100, "n2": 100}, in_flight=1).verdict == "pass"
+    assert spread({"n1": 19, "n2": 1}, {"n1": 100, "n2": 100}, in_flight=20).verdict == "unknown"
 
 
 def test_a_node_that_is_up_and_gets_nothing_fails() -> None:
