@@ -69,6 +69,7 @@ class Association:
         request = self._layer.associate(Proposal(calling_ae, called_ae, tuple(contexts)))
         self.connection = Connection(target, source, timeouts)
         self._socket = self.connection.socket
+        self._is_native = isinstance(self._socket, NativeSocket)  # else gevent's: in its loop others are to go on
         self._timeout_s = -1.0
         self._turns = _MOST_TURNS
         self._poll = select.poll()
@@ -159,7 +160,8 @@ class Association:
         """
         sent_bytes = 0
         try:
-            self._wait_at_most(self.timeouts.send_s)
+            if self.timeouts.send_s != self._timeout_s:
+                self._wait_at_most(self.timeouts.send_s)
             if isinstance(message, list) and len(message) == 1:
                 whole = message[0]
                 sent_bytes = self._socket.send(whole)
@@ -185,7 +187,7 @@ class Association:
         Where the peer has a processor of its own this costs one short system call. Else the kernel makes the peer wait for
         us, or moves it to another processor: that costs a small message more time than the work to be done.
         """
-        if isinstance(self._socket, NativeSocket):  # in gevent's loop others are to go on
+        if self._is_native:
             _sched_yield()
 
     def receive(self) -> tuple[CommandSet, bytes | None]:
@@ -300,8 +302,9 @@ class Association:
 
     def _received(self, phase: Phase, outcome: Outcome, timeout_s: float, *, eager: bool = False) -> bytes:
         try:
-            self._wait_at_most(timeout_s)  # it also makes the socket one that blocks
-            content = self._received_awake() if eager else None
+            if timeout_s != self._timeout_s:
+                self._wait_at_most(timeout_s)
+            content = self._received_awake() if eager and self._is_native else None
             if content is None:
                 content = self._socket.recv(RECEIVE_BYTES)
         except (TimeoutError, BlockingIOError) as error:  # the latter from the kernel's own limit
@@ -314,8 +317,6 @@ class Association:
 
     def _received_awake(self) -> bytes | None:
         """Receive without going to sleep; None when nothing came in time: the next call gives up sooner then."""
-        if not isinstance(self._socket, NativeSocket):  # in gevent's loop others are to go on
-            return None
         receive, turns = self._socket.recv, self._turns
         for _ in range(turns):
             try:
@@ -336,10 +337,8 @@ class Association:
             raise self._failed(outcome, phase, str(error)) from error
 
     def _wait_at_most(self, timeout_s: float) -> None:
-        """Bound each send and each receive from now on; raises OSError when the socket is no more."""
-        if timeout_s == self._timeout_s:  # each change is a system call
-            return
-        if isinstance(self._socket, NativeSocket):  # the kernel bounds the wait: Python's way is one more poll(2) a call
+        """Bound each send and each receive from now on, by system calls; raises OSError when the socket is no more."""
+        if self._is_native:  # the kernel bounds the wait: Python's way is one more poll(2) a call
             self._socket.settimeout(None)
             limit = _TIMEVAL.pack(int(timeout_s), max(1, int(timeout_s % 1 * 1e6)))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)

@@ -161,9 +161,9 @@ class _Patchable:
     def __init__(self, encoded: bytes, sop_class: str) -> None:
         self.encoded = encoded
         self._sop_class_bytes = len(_uid(sop_class))
-        self.stands_in(encoded)
+        self.stands_in(encoded, 0)
 
-    def stands_in(self, whole: bytes, at: int = 0) -> None:
+    def stands_in(self, whole: bytes, at: int) -> None:
         """From now on, patch a larger whole (what goes over an association) in which this command set stands at `at`."""
         self.buffer = bytearray(whole)
         self._message_id_at = at + 12 + 8 + self._sop_class_bytes + 10 + 8  # group length, SOP class, command field, header

@@ -122,11 +122,16 @@ class EncodedInstance:
         ImageError
             When the accession number is longer.
         """
-        uid = identity.uid.encode("ascii")
+        uid = b"2.25.%d" % identity.uuid
         head = bytearray(_head_of_study(self.head, self.places, study, series, patient, accession))
         for at in self.places.own:
             head[at : at + UID_LENGTH] = uid
-        return EncodedInstance(self.sop_class, self.transfer_syntax, bytes(head), self.shared, self.places, uid)
+        copy = object.__new__(EncodedInstance)  # a frozen dataclass sets each field by a call of its own, at twice the price
+        copy.__dict__.update(
+            sop_class=self.sop_class, transfer_syntax=self.transfer_syntax, head=bytes(head), shared=self.shared,
+            places=self.places, sop_instance=uid,
+        )  # fmt: skip
+        return copy
 
     @property
     def buffers(self) -> tuple[memoryview, ...]:

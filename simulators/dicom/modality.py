@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol, TypeAlias
 
 from ..client import Attempt, Begun, Failed, Target, Timeouts
 from ..operations import Operation, Outcome, Phase
@@ -30,21 +30,9 @@ class Sendable(Protocol):
         """The UID of the transfer syntax it is encoded in."""
 
 
-class _Prepared(NamedTuple):
-    """An image ready to be sent; `framed` is None as long as there is no association that it fits."""
-
-    instance: EncodedInstance
-    attempt: Attempt
-    framed: Framed | None
-
-
-class _Sent(NamedTuple):
-    """An image that has left whole, and waits for its answer."""
-
-    begun: Begun
-    instance: EncodedInstance
-    framed: Framed
-    digest: bytes
+# Plain tuples: one with names takes eight times as long to make, and each image needs both.
+_Prepared: TypeAlias = tuple[EncodedInstance, Attempt, Framed | None]  # None as long as there is no association that it fits
+_Sent: TypeAlias = tuple[Begun, EncodedInstance, Framed, bytes]  # has left whole, with this digest; waits for its answer
 
 
 class Modality(Requestor):
@@ -80,7 +68,7 @@ class Modality(Requestor):
         Warnings (B000, B006, B007) are acknowledged, with `warning` set; any other status but 0 is refused. An answer to
         another message, or for another instance, tells nothing about this one: indeterminate.
         """
-        sent = self._sent(_Prepared(instance, attempt, None))
+        sent = self._sent((instance, attempt, None))
         return sent if isinstance(sent, Operation) else self._answered(sent)
 
     def store_all(self, jobs: Iterable[tuple[EncodedInstance, Attempt]]) -> Iterator[Operation]:
@@ -119,7 +107,8 @@ class Modality(Requestor):
         if job is None:
             return None
         instance, attempt = job
-        return _Prepared(instance, attempt, self._framed(self._association, instance) if self._association else None)
+        association = self._association
+        return instance, attempt, None if association is None else self._framed(association, instance)
 
     def _framed(self, association: Association, instance: EncodedInstance) -> Framed | None:
         """Return what goes over the association for an image; None when its presentation context was not accepted."""
@@ -141,7 +130,7 @@ class Modality(Requestor):
         begun = Begun(attempt, self.target, self.source)
         try:
             association = self._ready()
-            if framed is None or framed.message.association is not association or not framed.holds:
+            if framed is None or framed.message.association is not association or framed.message.latest is not framed:
                 framed = self._framed(association, instance)
             if framed is None:
                 reason = f"expected {instance.sop_class} in {instance.transfer_syntax} to be accepted, found it refused"
@@ -149,7 +138,7 @@ class Modality(Requestor):
             association.send_framed(framed.pieces)
         except Failed as failed:
             return self._failed(begun, failed, instance.size_bytes, instance.digest)
-        return _Sent(begun, instance, framed, framed.message.digest_of(instance))  # while the peer reads
+        return begun, instance, framed, framed.message.digest_of(instance)  # while the peer reads
 
     def _answered(self, sent: _Sent, *, eager: bool = False) -> Operation:
         begun, instance, framed, digest = sent

@@ -32,11 +32,6 @@ class Framed(NamedTuple):
     pieces: list[Buffer]
     usual_answer: bytes
 
-    @property
-    def holds(self) -> bool:
-        """Whether the pieces are still those of this image."""
-        return self.message.latest is self
-
 
 class StoreMessage:
     """The C-STORE-RQ of the copies of one template on one association.
@@ -54,12 +49,13 @@ class StoreMessage:
     def __init__(self, association: Association, context_id: int, instance: EncodedInstance) -> None:
         self.association = association
         self.size_bytes = instance.size_bytes
-        self.latest: Framed | None = None
+        self.latest: Framed | None = None  # what the pieces hold
         self._context_id = context_id
         self._shared = instance.shared
         self._head_bytes = len(instance.head)
         self._answer = StoreResponse(instance.sop_class)
-        self._answer.stands_in(whole_command(context_id, self._answer.encoded))
+        whole = whole_command(context_id, self._answer.encoded)
+        self._answer.stands_in(whole, len(whole) - len(self._answer.encoded))
         self._request = StoreRequest(instance.sop_class)
         self._rest: list[Buffer] | None = None
         self._head_at = 0

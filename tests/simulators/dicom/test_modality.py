@@ -297,6 +297,66 @@ def test_an_answer_in_pieces_is_one_answer() -> None:
     assert {fate(operation) for operation in operations} == {(Outcome.ACKNOWLEDGED, Phase.DONE, 0)}
 
 
+def test_an_unusual_answer_within_a_study_is_understood() -> None:
+    statuses = [0, 0xB000, 0xA700, 0]
+
+    def response(message: Message) -> bytes:
+        return stored_with(statuses[message.command_set.message_id - 1])(message)
+
+    with peer(responding(response)) as port, modality(port, SMALL) as sender:
+        operations = list(sender.store_all([copy_of(SMALL) for _ in statuses]))
+    assert [fate(operation) for operation in operations] == [
+        (Outcome.ACKNOWLEDGED, Phase.DONE, 0), (Outcome.ACKNOWLEDGED, Phase.DONE, 0xB000),
+        (Outcome.REFUSED, Phase.DONE, 0xA700), (Outcome.ACKNOWLEDGED, Phase.DONE, 0),
+    ]  # fmt: skip
+    assert [operation.warning for operation in operations] == [0, 1, 0, 0]
+    assert len({operation.session for operation in operations}) == 1
+
+
+def test_an_answer_for_the_image_before_it_tells_nothing_about_an_image_of_a_study() -> None:
+    answers: list[bytes] = []
+
+    def response(message: Message) -> bytes:
+        answers.append(stored_with(0)(message))
+        return answers[0]
+
+    jobs = [copy_of(SMALL) for _ in range(2)]
+    with peer(responding(response)) as port, modality(port, SMALL) as sender:
+        operations = list(sender.store_all(jobs))
+    assert [fate(operation)[0] for operation in operations] == [Outcome.ACKNOWLEDGED, Outcome.INDETERMINATE]
+    assert [operation.digest for operation in operations] == [copy.digest for copy, _ in jobs]
+
+
+def test_silence_within_a_study_is_indeterminate() -> None:
+    def answer(connection: socket.socket, layer: UpperLayer, event: Event) -> None:
+        if isinstance(event, Message) and event.command_set.message_id == 1:
+            connection.sendall(b"".join(layer.message(event.context_id, stored_with(0)(event))))
+
+    with peer(accepting(answer)) as port:
+        operations = modality(port, SMALL, timeouts=SHORT).store_all([copy_of(SMALL), copy_of(SMALL)])
+        assert [fate(operation)[:2] for operation in operations] == [
+            (Outcome.ACKNOWLEDGED, Phase.DONE), (Outcome.INDETERMINATE, Phase.RESPONSE),
+        ]  # fmt: skip
+
+
+def test_two_studies_in_turn_over_one_association_do_not_mix() -> None:
+    arrived: list[bytes] = []
+
+    def response(message: Message) -> bytes:
+        arrived.append(xxhash.xxh3_128_digest(message.data or b""))
+        return stored_with(0)(message)
+
+    studies = [[copy_of(SMALL) for _ in range(4)] for _ in range(2)]
+    with peer(responding(response)) as port, modality(port, SMALL) as sender:
+        sender.open()
+        turns = list(zip(*map(sender.store_all, studies), strict=True))
+    operations = [operation for turn in turns for operation in turn]
+    in_turn = [job for jobs in zip(*studies, strict=True) for job in jobs]
+    assert arrived == [copy.digest for copy, _ in in_turn] == [operation.digest for operation in operations]
+    assert [operation.key for operation in operations] == [attempt.identity.key for _, attempt in in_turn]
+    assert {fate(operation) for operation in operations} == {(Outcome.ACKNOWLEDGED, Phase.DONE, 0)}
+
+
 def test_a_part_of_an_answer_and_then_silence_is_indeterminate() -> None:
     def answer(connection: socket.socket, layer: UpperLayer, event: Event) -> None:
         if isinstance(event, Message):
