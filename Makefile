@@ -9,7 +9,7 @@ SEED ?= 0
 .PHONY: accept test lint bench plants programs clean
 
 accept: .venv/.installed programs
-	$(BIN)/preflight accept --site $(SITE) --out $(OUT) $(ARGS)
+	$(BIN)/preflight accept --site "$(SITE)" --out "$(OUT)" $(ARGS)
 
 test: .venv/.installed-dev programs lint
 	$(BIN)/python -m pytest tests --ignore tests/planted
@@ -22,7 +22,7 @@ lint: .venv/.installed-dev
 
 bench: .venv/.installed-dev programs
 	@./install-programs gcc
-	$(BIN)/python -m tests.benchmarks --out $(or $(filter-out out/report,$(OUT)),out/bench.json)
+	$(BIN)/python -m tests.benchmarks --out "$(or $(filter-out out/report,$(OUT)),out/bench.json)"
 
 plants: .venv/.installed-dev programs
 	$(BIN)/python -m pytest tests/planted $(ARGS)

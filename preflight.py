@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -14,16 +15,16 @@ from rich.console import Console
 from rich.table import Table
 
 from compose.lab import LabError
-from compose.native import NativeLab, check_loopback
+from compose.native import NativeLab
 from lbconfig.site import Site
 from lbconfig.site_file import SiteError, load_site
 from reports.errors import ReportError
 from reports.terminal import print_verdict
-from reports.writer import read_report, remove_older_report
+from reports.writer import ClaimedFolder, read_report
 from scenarios.handover import EXIT_OF
-from scenarios.kit import own_samples
-from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, ROOT, Options, UsageError, checked, fresh_seed
-from scenarios.plants import PlantError, plant_named, plants
+from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, ROOT, Options, UsageError, fresh_seed
+from scenarios.plants import plants
+from scenarios.preparation import prepare
 
 BAD_USAGE = 2
 INCOMPLETE = 3
@@ -66,14 +67,9 @@ def accept(
         messages=messages,
     )
     try:
-        options = checked(options)
-        loaded = load_site(options.site)
-        check_loopback(loaded)
-        if options.plant:
-            plant_named(loaded, options.plant)
-        own_samples(options)
-        remove_older_report(options.out)
-    except (UsageError, SiteError, PlantError, LabError, ReportError) as error:
+        prepare(options)
+        ClaimedFolder(options.out).release()  # an unusable folder is told here; the suite takes it for itself
+    except (UsageError, ReportError) as error:
         _refuse(str(error))
     _become_suite(options)
 
@@ -111,13 +107,16 @@ def report(
 @lab_app.command("up")
 def lab_up(
     site: SiteOption = DEFAULT_SITE,
-    directory: Annotated[Path, typer.Option("--dir", help="Where it keeps logs, journals and images.")] = Path("out") / "lab",
+    directory: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Where it keeps logs, journals, images (default: a new folder in out/)."),
+    ] = None,
 ) -> None:
     """Bring the native lab up, print where everything is, and take it down at Ctrl-C."""
     loaded = _site(site)
     console = Console()
     try:
-        lab = NativeLab(loaded, directory)
+        lab = NativeLab(loaded, directory or Path("out") / f"lab-{time.strftime('%Y%m%d-%H%M%S')}")
         lab.start()
     except LabError as error:
         console.print(f"[bold red]{error}[/]", highlight=False)
@@ -178,6 +177,7 @@ def _show_lab(console: Console, site: Site, lab: NativeLab) -> None:
         table.add_row(vip.name, f"{vip.address}:{vip.port}", servers)
     console.print(table)
     console.print(f"Web page: user {lab.web_user}, password {lab.web_password}; CA {lab.ca_file}", highlight=False)
+    console.print(f"Logs, journals, images: {lab.directory}", highlight=False)
     console.print("Ctrl-C takes it down.")
 
 

@@ -220,6 +220,7 @@ class NativeLab:
                 users={self.web_user: self.web_password},
                 ae_title=self.site.dicom.ae_title,
                 accept_unknown_called_ae=self.site.dicom.unknown_called_ae == "accepted",
+                storage=self.site.dicom.storage,
                 misbehaviour=_misbehaviour_of(node.name, self._defects),
             )
         return made

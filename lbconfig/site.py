@@ -137,11 +137,15 @@ class Balancer(_Part, frozen=True, kw_only=True):
 
 
 class Dicom(_Part, frozen=True, kw_only=True):
-    """The DICOM and worklist services: the called AE title, what happens to others, the calling AE titles of modalities."""
+    """The DICOM and worklist services: the called AE title, what happens to others, the calling AE titles of modalities.
+
+    `storage`: whether simulated nodes keep the images that they take, or only their receipts (for load).
+    """
 
     ae_title: Name = "MACH7"
     unknown_called_ae: Literal["rejected", "accepted"] = "rejected"
     calling_ae_titles: tuple[Name, ...] = ("PREFLIGHT",)
+    storage: Literal["keep", "digest"] = "keep"
 
 
 class Hl7(_Part, frozen=True, kw_only=True):

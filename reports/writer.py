@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ from .json_report import json_report, read_report
 from .junit import junit_report
 from .verdict import Pictures, Report
 
-__all__ = ["OWN_FILES", "OWN_FOLDERS", "read_report", "remove_older_report", "write_report"]
+__all__ = ["OWN_FILES", "OWN_FOLDERS", "ClaimedFolder", "read_report", "remove_older_report", "write_report"]
 
 # report.json first: once that is gone, nothing in the folder claims a verdict any more.
 OWN_FILES = ("report.json", "index.html", "junit.xml", "operations.parquet", "receipts.parquet")
@@ -55,6 +56,42 @@ def write_report(directory: Path, report: Report, pictures: Pictures) -> None:
         raise ReportError(f"{directory}: expected to write the report, found: {error}; choose another --out") from error
 
 
+class ClaimedFolder:
+    """A report's folder that one run has for itself, until it is released or the process ends.
+
+    Parameters
+    ----------
+    directory : Path
+        Made, marked and emptied of an older report.
+
+    Raises
+    ------
+    ReportError
+        When another run has it, or as `remove_older_report` does.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        _prepare_mark(directory)
+        self._mark = (directory / _MARKER).open("r+b")
+        try:
+            fcntl.flock(self._mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._mark.close()
+            raise ReportError(
+                f"{directory}: expected no other run, found one that writes its report here; wait for it, "
+                "or choose another --out"
+            ) from error
+        try:
+            remove_older_report(directory)
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let another run have it."""
+        self._mark.close()
+
+
 def remove_older_report(directory: Path) -> None:
     """Make `directory` ready for a new report: it exists, it is marked as ours, and nothing of an older report is in it.
 
@@ -68,14 +105,8 @@ def remove_older_report(directory: Path) -> None:
     ReportError
         When the folder cannot be made or cleaned.
     """
+    _prepare_mark(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()) and not _is_ours(directory):
-            raise ForeignFolderError(
-                f"{directory}: expected an empty folder or an older report, found other files; choose another --out, "
-                "or empty the folder yourself"
-            )
-        _replace(directory / _MARKER, _MARKER_TEXT.encode())
         for name in OWN_FILES:
             (directory / name).unlink(missing_ok=True)
             for draft in directory.glob(f".{name}.*.tmp"):
@@ -85,6 +116,23 @@ def remove_older_report(directory: Path) -> None:
     except OSError as error:
         raise ReportError(
             f"{directory}: expected to remove the older report, found: {error}; choose another --out"
+        ) from error
+
+
+def _prepare_mark(directory: Path) -> None:
+    """Make the folder, see that it is ours or empty, and mark it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()) and not _is_ours(directory):
+            raise ForeignFolderError(
+                f"{directory}: expected an empty folder or an older report, found other files; choose another --out, "
+                "or empty the folder yourself"
+            )
+        if not (directory / _MARKER).exists():
+            _replace(directory / _MARKER, _MARKER_TEXT.encode())
+    except OSError as error:
+        raise ReportError(
+            f"{directory}: expected to make the report's folder, found: {error}; choose another --out"
         ) from error
 
 

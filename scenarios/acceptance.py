@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import difflib
 import hashlib
 import importlib.metadata
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,7 @@ from reports.verdict import (
 )
 from scenarios.catalogue import BY_ID, CATALOGUE, PROFILES, Check
 from scenarios.findings import Finding
-from scenarios.options import ROOT, Options
+from scenarios.options import ROOT, Options, UsageError
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -62,6 +63,21 @@ def selected_verdicts(site: Site, options: Options) -> list[Wanted]:
         everything = required + [wanted for wanted in all_verdicts(site) if wanted not in required]
         return [wanted for wanted in everything if _names(options.only, wanted)]
     return required
+
+
+def check_ids(site: Site, options: Options) -> None:
+    """Raise UsageError for the first check that the site requires or waives, or `--only` names, and that does not exist."""
+    known = {wanted.id for wanted in all_verdicts(site)} | {check.id for check in CATALOGUE}
+    named = [(f"{options.site.name}: required[{n}]", check) for n, check in enumerate(site.required)]
+    named += [(f"{options.site.name}: waiver[{n}].check", waiver.check) for n, waiver in enumerate(site.waiver)]
+    named += [("--only", check) for check in options.only]
+    for place, check in named:
+        if check not in known:
+            close = difflib.get_close_matches(check, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UsageError(
+                f'{place}: expected a check of the catalogue, such as PERSIST-1 or PERSIST-1/HL7, found "{check}"{hint}'
+            )
 
 
 class Acceptance:
@@ -122,7 +138,8 @@ class Acceptance:
         """Return the report. A selected check without a result is unknown: nothing observed is never a pass."""
         for wanted in self.selected:
             if wanted.id not in self._results:
-                never = Finding(verdict="unknown", subject="harness", reason=self.reason_for_the_rest)
+                why = self.reason_for_the_rest if wanted.check.built else "this version cannot run it yet"
+                never = Finding(verdict="unknown", subject="harness", reason=why)
                 self.settle(wanted.check.id, wanted.vip, never)
         options = self.options
         real = (
@@ -149,6 +166,20 @@ class Acceptance:
             untested=self._untested(),
         )
 
+    def drop_missing_evidence(self, out: Path) -> None:
+        """Name no file as evidence that is not in the report's folder."""
+        for result in self.results:
+            there = [path for path in result.evidence if (out / path).exists()]
+            self._results[result.id] = msgspec.structs.replace(result, evidence=there)
+
+    def doubt(self, reason: str) -> None:
+        """Take every pass back: what it stands on was lost. A failure that was seen stays one."""
+        for result in self.results:
+            if result.verdict in ("pass", "waived"):
+                self._results[result.id] = msgspec.structs.replace(
+                    result, verdict="unknown", subject="harness", reason=reason
+                )
+
     def _waiver(self, wanted: Wanted) -> Waived | None:
         waivers: list[Waiver] = [waiver for waiver in self.site.waiver if waiver.check in (wanted.id, wanted.check.id)]
         if not waivers:
@@ -165,6 +196,12 @@ class Acceptance:
             whole = len(left) == len(all_verdicts(self.site, [check]))
             names = check.id if whole else ", ".join(wanted.id for wanted in left)
             missing.append(Untested(requirement=f"{names} ({check.requirement}): {check.title}", reason=self._why_not(left)))
+        tested = {wanted.check for wanted in self.selected if wanted.check.built}
+        missing += [
+            Untested(requirement=f"of {check.id} ({check.requirement}): {check.lacks}", reason="not built in this version")
+            for check in CATALOGUE
+            if check in tested and check.lacks
+        ]
         return missing
 
     def _why_not(self, left: list[Wanted]) -> str:

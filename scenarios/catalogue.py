@@ -15,7 +15,10 @@ SITE: tuple[ServiceKind, ...] = ()
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One check. `services`: each VIP of these services gets a verdict of its own; none: the site gets one."""
+    """One check. `services`: each VIP of these services gets a verdict of its own; none: the site gets one.
+
+    `lacks` says what of the check's own criterion this version does not look at.
+    """
 
     id: str
     services: tuple[ServiceKind, ...]
@@ -23,6 +26,7 @@ class Check(msgspec.Struct, frozen=True):
     requirement: str  # the section of the brief, or "practice"
     title: str
     built: bool = False
+    lacks: str = ""
 
 
 D: tuple[ServiceKind, ...] = ("dicom",)
@@ -48,13 +52,13 @@ CATALOGUE: tuple[Check, ...] = (
     Check("HL7-2", H, "write", "brief 8.2", "Bad content is refused by name; fragments, batches and large messages arrive whole", True),
     Check("DMWL-1", M, "read", "brief 8.3", "Worklist queries return exactly the matching items, from every node alike", True),
     Check("WEB-1", W, "read", "brief 8.4", "TLS is new enough, and every node's certificate is valid and names the VIP", True),
-    Check("WEB-2", W, "write", "brief 8.4, 9.2", "A person logs in, lists studies, opens one; the session survives reconnects", True),
+    Check("WEB-2", W, "write", "brief 8.4, 9.2", "A person logs in, lists studies, opens one; the session survives reconnects", True, "visited by an HTTP client, not yet in a real browser"),
     Check("WEB-3", W, "read", P, "Nothing that the web page sends out names a node instead of the VIP"),
-    Check("JOURNEY-1", SITE, "write", "brief 4", "A patient's journey: order, worklist on every node, images, result, web page", True),
+    Check("JOURNEY-1", SITE, "write", "brief 4", "A patient's journey: order, worklist on every node, images, result, web page", True, "the same with a node killed after each step"),
     Check("PERSIST-1", ALL, "write", "brief 5.1", "Each source meets one node only, however often it reconnects", True),
     Check("PERSIST-2", ALL, "write", "brief 5.1", "After its expiry the entry is gone, and a reconnect loses nothing"),
     Check("PERSIST-3", ALL, "disrupt", "brief 8.5", "Persistence entries survive a reload of the balancer"),
-    Check("SPREAD-1", ALL, "write", "brief 5.1", "New sources are spread over the nodes by their weights", True),
+    Check("SPREAD-1", ALL, "write", "brief 5.1", "New sources are spread over the nodes by their weights", True, "under a hash: the nodes as computed from the addresses"),
     Check("SOURCE-1", ALL, "read", "brief 6.1", "The node sees the address that the site says: the balancer's or the client's", True),
     Check("SOURCE-2", ("dicom", "dmwl"), "read", "brief 6.1", "Registered AE titles work and others are refused behind one address"),
     Check("OUTBOUND-1", ("dicom", "hl7"), "write", "brief 6.1", "What nodes send comes from node addresses, and receivers admit it"),
@@ -74,7 +78,7 @@ CATALOGUE: tuple[Check, ...] = (
     Check("LONG-1", D, "write", P, "An association of twice the longest study is not cut"),
     Check("STORM-1", ALL, "disrupt", P, "Every client reconnects at once: all are served"),
     Check("DRAIN-1", ALL, "disrupt", "brief 9.1", "Drained: existing work finishes, and sticky sources leave within the window"),
-    Check("HALT-1", ALL, "disrupt", "brief 9.1", "Halted: no session remains, the other node carries on, nothing is lost", True),
+    Check("HALT-1", ALL, "disrupt", "brief 9.1", "Halted: no session remains, the other node carries on, nothing is lost", True, "sessions of old workers after a reload"),
     Check("RELOAD-1", ALL, "disrupt", "brief 8.5", "A reload under traffic loses no connection and keeps drain and halt states"),
     Check("ROLLING-1", ALL, "disrupt", P, "Both nodes upgraded one after the other under traffic"),
     Check("PAIR-1", SITE, "read", "brief 7.5, 12.1", "Both units see each other, with the same configuration"),

@@ -11,13 +11,12 @@ from typing import NoReturn
 import pytest
 from rich.console import Console
 
-from compose.lab import Defects, Lab, LabError
-from compose.native import NativeLab, check_loopback
-from lbconfig.site import Site, Vip
-from lbconfig.site_file import SiteError, load_site
+from compose.lab import Lab, LabError
+from compose.native import NativeLab
+from lbconfig.site import Vip
 from reports.errors import ReportError
 from reports.terminal import VerdictBoard, print_verdict
-from reports.writer import remove_older_report
+from reports.writer import ClaimedFolder
 from scenarios import scripts
 from scenarios.acceptance import Acceptance
 from scenarios.catalogue import BY_ID, place
@@ -25,11 +24,11 @@ from scenarios.episodes import Episode
 from scenarios.exchanges.places import Desk
 from scenarios.faults import MissingAbilityError
 from scenarios.findings import Finding, skipped, unknown
-from scenarios.handover import EXIT_OF, balancer_seen, hand_over, keep_logs, lab_directory
-from scenarios.kit import Kit, OwnSamples, own_samples, pack, web_access
-from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, Options, UsageError, checked, fresh_seed
-from scenarios.plants import PlantError, plant_named
+from scenarios.handover import EXIT_OF, balancer_seen, hand_over, lab_directory
+from scenarios.kit import Kit, pack, web_access
+from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, Options, UsageError, fresh_seed
 from scenarios.play import Script, play
+from scenarios.preparation import Prepared, prepare
 from scenarios.run import Run
 from scenarios.talkers import Talker, talker
 from scenarios.traffic import TalkerFactory
@@ -45,11 +44,12 @@ _JUDGED_LAST = ("LOSS-1", "ORDER-1")  # over everything that the others did
 class Session:
     """What the whole pytest session shares beside its fixtures."""
 
-    def __init__(self, options: Options, site: Site, defects: Defects, own: OwnSamples) -> None:
-        self.options = options
-        self.own = own
-        self.site = site
-        self.defects = defects
+    def __init__(self, prepared: Prepared) -> None:
+        self.options = options = prepared.options
+        self.site = site = prepared.site
+        self.defects = prepared.defects
+        self.own = prepared.own
+        self.folder: ClaimedFolder | None = None
         self.number = fresh_seed()
         self.acceptance = Acceptance(site, options, self.number)
         self.console = Console()
@@ -58,6 +58,11 @@ class Session:
         self.run: Run | None = None
         self.episodes: list[Episode] = []
         self.is_active = False
+
+    def say(self, text: str) -> None:
+        """Show a line that is no verdict, where somebody looks on."""
+        if self.board is not None:
+            self.board.note(text)
 
 
 _SESSION = pytest.StashKey[Session]()
@@ -86,29 +91,23 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the site and check the options before anything is started."""
     config.addinivalue_line("markers", "check(id): the check of the catalogue that a test judges")
     seed = config.getoption("--seed")
+    options = Options(
+        site=config.getoption("--site"),
+        lab=config.getoption("--lab"),
+        profile=config.getoption("--profile"),
+        seed=fresh_seed() if seed is None else seed,
+        only=tuple(config.getoption("--only")),
+        out=config.getoption("--out"),
+        plant=config.getoption("--plant"),
+        images=config.getoption("--images"),
+        messages=config.getoption("--messages"),
+    )
     try:
-        options = checked(
-            Options(
-                site=config.getoption("--site"),
-                lab=config.getoption("--lab"),
-                profile=config.getoption("--profile"),
-                seed=fresh_seed() if seed is None else seed,
-                only=tuple(config.getoption("--only")),
-                out=config.getoption("--out"),
-                plant=config.getoption("--plant"),
-                images=config.getoption("--images"),
-                messages=config.getoption("--messages"),
-            )
-        )
-        site = load_site(options.site)
-        check_loopback(site)
-        defects = plant_named(site, options.plant).defects if options.plant else Defects()
-        own = own_samples(options)
-    except (UsageError, SiteError, PlantError, LabError) as error:
+        config.stash[_SESSION] = session = Session(prepare(options))
+    except UsageError as error:
         raise pytest.UsageError(str(error)) from error
-    config.stash[_SESSION] = session = Session(options, site, defects, own)
     if config.getoption("--board"):
-        session.board = VerdictBoard(session.console, time.monotonic, [vip.name for vip in site.vip])
+        session.board = VerdictBoard(session.console, time.monotonic, [vip.name for vip in session.site.vip])
         reporter = config.pluginmanager.getplugin("terminalreporter")
         config.pluginmanager.unregister(reporter)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: take the lab down, report what there is
@@ -139,7 +138,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or not session.items:
         return
     try:
-        remove_older_report(state.options.out)
+        state.folder = ClaimedFolder(state.options.out)
     except ReportError as error:
         raise pytest.UsageError(str(error)) from error
     state.is_active = True
@@ -182,11 +181,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if state.board is not None:
         state.board.__exit__(None, None, None)
-    report = hand_over(state.acceptance, state.run, state.episodes, state.options.out)
-    if state.run is not None:
-        state.run.close()
-    if state.lab is not None:
-        keep_logs(state.lab, state.options.out)
+    report = hand_over(state.acceptance, state.lab, state.run, state.episodes, state.options.out)
+    if state.folder is not None:
+        state.folder.release()
     if state.board is not None:
         session.exitstatus = EXIT_OF[report.verdict]
     print_verdict(report, state.options.out / "index.html", state.console)
@@ -201,9 +198,9 @@ def session(request: pytest.FixtureRequest) -> Session:
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
     """Bring the site up, once for all checks, and take it down at the end."""
-    lab: Lab = NativeLab(session.site, lab_directory(session.options.out), defects=session.defects)
-    session.lab = lab
     try:
+        lab = NativeLab(session.site, lab_directory(session.options.out), defects=session.defects)
+        session.lab = lab
         lab.start()
     except LabError as error:
         session.acceptance.reason_for_the_rest = f"the lab did not come up: {error}"
@@ -211,10 +208,11 @@ def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
         raise
     try:
         session.acceptance.balancer = balancer_seen(lab, session.site.balancer.product)
-        if session.board is not None:
-            session.board.note("the lab is up")
+        session.say("the lab is up")
         yield lab
     finally:
+        for gone in lab.unexpected_exits():
+            session.say(f"{gone.name} ended by itself: {gone}")
         lab.stop()
 
 
@@ -308,8 +306,7 @@ def node_halted(session: Session, run: Run, talkers: TalkerFactory) -> Episode:
 
 
 def _played(session: Session, run: Run, script: Script, talkers: TalkerFactory) -> Episode:
-    if session.board is not None:
-        session.board.note(f"{script.fault.name}: {script.fault.node}, under traffic on every VIP")
+    session.say(f"{script.fault.name}: {script.fault.node}, under traffic on every VIP")
     episode = play(run, script, talkers)
     session.episodes.append(episode)
     return episode

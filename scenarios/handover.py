@@ -16,6 +16,7 @@ from scenarios.episodes import Episode
 from scenarios.frames import operations_frame
 from scenarios.pictures import pictures_of
 from scenarios.run import Run
+from simulators.operations import RecordError
 
 EXIT_OF: dict[ReportVerdict, int] = {"pass": 0, "pass_with_waivers": 0, "fail": 1, "incomplete": 3}
 OPERATIONS = "operations.parquet"
@@ -65,12 +66,23 @@ def keep_logs(lab: Lab, out: Path) -> None:
     shutil.rmtree(lab.directory, ignore_errors=True)
 
 
-def hand_over(acceptance: Acceptance, run: Run | None, episodes: Sequence[Episode], out: Path) -> Report:
-    """Write everything into `out` and return the report. Without a run (the lab never came up) there is only the report."""
+def hand_over(acceptance: Acceptance, lab: Lab | None, run: Run | None, episodes: Sequence[Episode], out: Path) -> Report:
+    """Write everything into `out` and return the report.
+
+    Without a run (the lab never came up) there is only the report. Where records or logs cannot be written (the disk is
+    full, somebody removed them) no pass stands: the report says so, and is incomplete.
+    """
     pictures = Pictures()
-    if run is not None:
-        operations = write_records(run, out)
-        pictures = pictures_of(run.site, operations, episodes, run.started_ns)
+    try:
+        if run is not None:
+            operations = write_records(run, out)
+            pictures = pictures_of(run.site, operations, episodes, run.started_ns)
+            run.close()
+        if lab is not None:
+            keep_logs(lab, out)
+    except (OSError, RecordError, pl.exceptions.PolarsError) as error:
+        acceptance.doubt(f"the evidence could not be kept: {error}")
+    acceptance.drop_missing_evidence(out)
     report = acceptance.report()
     write_report(out, report, pictures)
     return report

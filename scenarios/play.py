@@ -55,8 +55,8 @@ def play(run: Run, script: Script, make_talker: TalkerFactory) -> Episode:
         try:
             traffic.warm_up()
             begun_ns, ended_ns = _break_and_mend(run, script, traffic, watch)
-            _wait(lambda: _all_up(watch), script.up_within_s)
-            _wait(lambda: False, script.after_s)
+            wait_until(lambda: _all_up(watch), script.up_within_s)
+            wait_until(lambda: False, script.after_s)
             observed_ns = time.monotonic_ns()
         finally:
             traffic.stop(LEAVE_WITHIN_S)
@@ -98,15 +98,15 @@ def _hold(run: Run, script: Script, traffic: Traffic, watch: BalancerWatch, begu
             key in latest and latest[key].status == script.until_status for key in victims
         )
 
-    _wait(lambda: False, script.hold_at_least_s)
-    _wait(done, script.hold_at_most_s - script.hold_at_least_s)
+    wait_until(lambda: False, script.hold_at_least_s)
+    wait_until(done, script.hold_at_most_s - script.hold_at_least_s)
 
 
 def _all_up(watch: BalancerWatch) -> bool:
     return all(sample.status != "DOWN" and sample.status != "MAINT" for sample in watch.latest().values())
 
 
-def _wait(condition: Callable[[], bool], at_most_s: float) -> None:
+def wait_until(condition: Callable[[], bool], at_most_s: float) -> None:
     """Wait until a condition holds or the time is over; which of the two it was is for the checkers to see."""
     deadline = time.monotonic() + at_most_s
     while not condition() and (left := deadline - time.monotonic()) > 0:

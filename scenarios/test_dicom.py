@@ -5,6 +5,7 @@ import pytest
 from lbconfig.site import Vip
 from scenarios.checkers.cases import judge_cases
 from scenarios.checkers.stored_as_sent import judge_stored_as_sent
+from scenarios.checkers.swiftness import within_limit
 from scenarios.conftest import Judge
 from scenarios.exchanges.dicom import asked_echo, asked_unknown_ae, images_required, stored_images
 from scenarios.exchanges.places import Desk, places
@@ -23,5 +24,6 @@ def test_echo_succeeds_and_an_unknown_ae_title_is_treated_as_declared(desk: Desk
 def test_every_image_is_stored_exactly_as_sent(desk: Desk, vip: Vip, judge: Judge) -> None:
     """Store every kind and size at every real server and through the VIP; compare digests with the nodes' journals."""
     names = stored_images(desk, places(desk.run, vip))
-    operations = desk.run.operations("dicom", [desk.workload])
-    judge(judge_stored_as_sent(operations, desk.run.receipts("dicom"), names, required=images_required(desk, vip)))
+    operations = desk.operations(vip.service)
+    finding = judge_stored_as_sent(operations, desk.run.receipts(vip.service), names, required=images_required(desk, vip))
+    judge(within_limit(finding, operations, vip.limits.operation_s))

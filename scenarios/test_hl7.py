@@ -5,6 +5,7 @@ import pytest
 from lbconfig.site import Vip
 from scenarios.checkers.cases import judge_cases
 from scenarios.checkers.loss import judge_loss
+from scenarios.checkers.swiftness import within_limit
 from scenarios.conftest import Judge
 from scenarios.exchanges.hl7 import bad_content, every_type, types_of, whole_content
 from scenarios.exchanges.places import Desk, places
@@ -16,7 +17,8 @@ def test_every_kind_of_message_is_accepted_and_named(desk: Desk, vip: Vip, judge
     """Send every type that the site allows; the acknowledgement must be AA and name the message."""
     where = places(desk.run, vip)
     cases = [case for place in where for case in every_type(desk, place)]
-    judge(judge_cases(cases, [(name, place.name) for place in where for name in types_of(desk)]))
+    finding = judge_cases(cases, [(name, place.name) for place in where for name in types_of(desk)])
+    judge(within_limit(finding, desk.operations(vip.service), vip.limits.operation_s))
 
 
 @pytest.mark.check("HL7-2")

@@ -4,12 +4,14 @@ import polars as pl
 import pytest
 
 from lbconfig.site import Vip
+from scenarios.checkers.coverage import resent_in, through_every_fault
 from scenarios.checkers.loss import judge_loss, judge_visible
 from scenarios.checkers.order import judge_order
 from scenarios.conftest import Judge
 from scenarios.episodes import Episode
 from scenarios.exchanges.dmwl import found_items
 from scenarios.exchanges.places import Desk, places
+from scenarios.findings import Finding
 from scenarios.run import STORED_KINDS, Run
 from scenarios.talkers import LOSS_STATION
 from simulators.dicom.worklist_client import WorklistQuery
@@ -21,17 +23,25 @@ ORDERS_AT_LEAST = 100
 
 
 @pytest.mark.check("LOSS-1")
-@pytest.mark.usefixtures("steady_stream", "services_stopped", "node_died", "node_paused", "node_halted")
-def test_nothing_acknowledged_is_lost(desk: Desk, vip: Vip, judge: Judge) -> None:
+@pytest.mark.usefixtures("steady_stream")
+def test_nothing_acknowledged_is_lost(
+    desk: Desk,
+    services_stopped: Episode,
+    node_died: Episode,
+    node_paused: Episode,
+    node_halted: Episode,
+    vip: Vip,
+    judge: Judge,
+) -> None:
     """Join everything that was ever acknowledged in this run with the journals of all nodes."""
     run = desk.run
+    faults = (services_stopped, node_died, node_paused, node_halted)
     if vip.service == "dmwl":
-        _judge_orders(desk, vip, judge)
+        judge(through_every_fault(_judged_orders(desk, vip), run.operations("hl7"), faults))
         return
     operations = run.operations(vip.service, kinds=STORED_KINDS)
-    judge(
-        judge_loss(operations, run.receipts(vip.service), at_least=AT_LEAST[vip.service], payload=PAYLOADS[vip.service])
-    )  # fmt: skip
+    finding = judge_loss(operations, run.receipts(vip.service), at_least=AT_LEAST[vip.service], payload=PAYLOADS[vip.service])
+    judge(through_every_fault(finding, operations, faults))  # fmt: skip
 
 
 @pytest.mark.check("ORDER-1")
@@ -41,10 +51,12 @@ def test_no_message_is_applied_after_a_later_one_was_acknowledged(
 ) -> None:
     """Compare, for each patient, when copies were taken with when later messages were acknowledged."""
     workloads = [episode.workload for episode in (services_stopped, node_died, node_paused)]
-    judge(judge_order(run.operations("hl7", [*workloads, steady_stream]), run.receipts("hl7"), at_least=300))
+    operations = run.operations("hl7", [*workloads, steady_stream])
+    finding = judge_order(operations, run.receipts("hl7"), at_least=300)
+    judge(resent_in(finding, operations, (node_died, node_paused)))
 
 
-def _judge_orders(desk: Desk, vip: Vip, judge: Judge) -> None:
+def _judged_orders(desk: Desk, vip: Vip) -> Finding:
     """Judge a worklist, which takes no orders itself: what HL7 acknowledged must be shown by every node and the VIP."""
     run = desk.run
     messages = run.operations("hl7").filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
@@ -55,6 +67,6 @@ def _judge_orders(desk: Desk, vip: Vip, judge: Judge) -> None:
         if not failure:
             visible[place.name] = {item.accession for item in items}
     attempted = set(run.orders.values())
-    judge(
-        judge_visible(acknowledged, attempted, visible, places_required=len(vip.real_server) + 1, at_least=ORDERS_AT_LEAST)
+    return judge_visible(
+        acknowledged, attempted, visible, places_required=len(vip.real_server) + 1, at_least=ORDERS_AT_LEAST
     )  # fmt: skip

@@ -11,10 +11,13 @@ from scenarios.checkers.seen_source import judge_seen_source
 from scenarios.checkers.spread import judge_spread
 from scenarios.conftest import Judge
 from scenarios.faults import MissingAbilityError
+from scenarios.play import wait_until
 from scenarios.run import Run
 from scenarios.traffic import TalkerFactory
 from scenarios.workloads import RECONNECTING_SOURCES, RECONNECTS, SPREAD_SOURCES, hold_new_sources
 from simulators.operations import Way
+
+LOGGED_WITHIN_S = 5.0
 
 
 @pytest.mark.check("PERSIST-1")
@@ -27,12 +30,16 @@ def test_each_source_meets_one_node_however_often_it_reconnects(
     node_of_label = {server.label: server.node for server in vip.real_server}
     node_of_id = {server.id: server.node for server in vip.real_server}
     table = {entry.source: node_of_id.get(entry.server_id, "") for entry in lab.balancer.table(vip.name)}
-    log = {
-        (seen.client, seen.client_port): node_of_label.get(seen.server or "", "")
-        for seen in read_log(lab.log_file).connections
-        if seen.vip == vip.name
-    }
     operations = run.operations(vip.service, [reconnects])
+    log: dict[tuple[str, int], str] = {}
+
+    def is_logged() -> bool:
+        """Read the log again: a connection is written there only when it has ended on both sides."""
+        seen = [entry for entry in read_log(lab.log_file).connections if entry.vip == vip.name]
+        log.update({(entry.client, entry.client_port): node_of_label.get(entry.server or "", "") for entry in seen})
+        return log.keys() >= set(operations.select("source", "source_port").iter_rows())
+
+    wait_until(is_logged, LOGGED_WITHIN_S)
     receipts = run.receipts(vip.service, observations=True)
     judge(
         judge_same_node(

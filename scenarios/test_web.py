@@ -5,6 +5,7 @@ import pytest
 
 from lbconfig.site import Vip
 from scenarios.checkers.cases import THROUGH_VIP, judge_cases
+from scenarios.checkers.swiftness import within_limit
 from scenarios.conftest import Judge
 from scenarios.exchanges.places import Desk, places
 from scenarios.exchanges.web import TLS_CASES, VISIT_CASES, differences, seen_tls, tls_cases, visit
@@ -28,4 +29,5 @@ def test_a_person_logs_in_and_the_session_survives_reconnects(desk: Desk, vip: V
     """Visit every node and the VIP: a wrong password, a login, the list, a study, and the same over new connections."""
     where = places(desk.run, vip)
     cases = [case for place in where for case in visit(desk, place)]
-    judge(judge_cases(cases, [(what, place.name) for place in where for what in VISIT_CASES]))
+    finding = judge_cases(cases, [(what, place.name) for place in where for what in VISIT_CASES])
+    judge(within_limit(finding, desk.operations(vip.service), vip.limits.operation_s))

@@ -4,6 +4,7 @@ import pytest
 
 from lbconfig.site import Vip
 from scenarios.checkers.cases import judge_cases
+from scenarios.checkers.swiftness import within_limit
 from scenarios.conftest import Judge
 from scenarios.exchanges.dmwl import CANCEL, QUESTIONS, asked, cancelled, place_orders, questions
 from scenarios.exchanges.places import Desk, places
@@ -17,4 +18,5 @@ def test_worklist_queries_return_exactly_the_matching_items(desk: Desk, vip: Vip
     where = places(desk.run, vip)
     cases = [asked(desk, place, question) for place in where for question in questions(desk, placed)]
     cases += [cancelled(desk, place, placed) for place in where]
-    judge(judge_cases(cases, [(what, place.name) for place in where for what in (*QUESTIONS, CANCEL)]))
+    finding = judge_cases(cases, [(what, place.name) for place in where for what in (*QUESTIONS, CANCEL)])
+    judge(within_limit(finding, desk.operations(vip.service), vip.limits.operation_s))

@@ -10,7 +10,9 @@ from collections.abc import Callable
 import msgspec
 
 from compose.lab import CanSteerBalancer
+from lbconfig.runtime_api import ServerState
 from lbconfig.site import Vip
+from scenarios.play import wait_until
 from scenarios.run import Run
 from scenarios.talkers import Talker
 from scenarios.traffic import TalkerFactory
@@ -21,6 +23,7 @@ RECONNECTING_SOURCES = 20
 RECONNECTS = 10
 RECONNECT_WITHIN_S = 120.0
 SPREAD_SOURCES = 20
+QUIET_WITHIN_S = 5.0
 STEADY_SOURCES = 2  # least connections gives each of two nodes one of them
 STEADY_IMAGES = 260
 STEADY_MESSAGES = 1000
@@ -79,8 +82,13 @@ def hold_new_sources(run: Run, make_talker: TalkerFactory, workload: int, vip: V
         raise TypeError("the lab cannot steer the balancer")
     balancer = run.lab.balancer
     node_of = {server.label: server.node for server in vip.real_server}
+
+    def servers() -> list[ServerState]:
+        return [server for server in balancer.servers() if server.vip == vip.name and server.label in node_of]
+
+    wait_until(lambda: not any(server.current_sessions for server in servers()), QUIET_WITHIN_S)
     balancer.clear_table(vip.name)
-    before = [server for server in balancer.servers() if server.vip == vip.name and server.label in node_of]
+    before = servers()
     talkers = [make_talker(vip, source) for source in run.lab.source_addresses(SPREAD_SOURCES)]
     met: Counter[str] = Counter()
     for talker in talkers:

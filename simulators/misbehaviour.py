@@ -14,6 +14,7 @@ class Misbehaviour(enum.StrEnum):
     SWAPS_MESSAGES = "swaps-messages"  # acknowledges a patient's message and applies it only after that patient's next one
     ACCEPTS_BAD_MESSAGES = "accepts-bad-messages"  # answers AA to content that must be refused
     TRUNCATES_WORKLIST = "truncates-worklist"  # leaves out the last match of every worklist answer with two or more
+    MIXES_UP_PATIENTS = "mixes-up-patients"  # shows worklist items with another patient's name
     IGNORES_CANCEL = "ignores-cancel"  # answers C-FIND to its end whatever C-CANCEL says
     ACCEPTS_ANY_CALLED_AE = "accepts-any-called-ae"  # takes associations for AE titles that are not its own
     HIDES_ORDERS_OF_OTHERS = "hides-orders-of-others"  # shows only the orders that came to this node itself

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from .misbehaviour import Misbehaviour
-from .service import ServiceName, ServiceSettings
+from .service import ServiceName, ServiceSettings, Storage
 
 SERVICES: tuple[ServiceName, ...] = ("dicom", "hl7", "dmwl", "https")
 _PROGRAM: dict[ServiceName, str] = {
@@ -35,6 +35,7 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
     users: Mapping[str, str]
     ae_title: str
     accept_unknown_called_ae: bool = False
+    storage: Storage = "keep"
     misbehaviour: Mapping[ServiceName, tuple[Misbehaviour, ...]] = {}
 
     def settings(self, service: ServiceName, listen_fd: int) -> ServiceSettings:
@@ -48,6 +49,7 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
             site_directories=tuple(str(directory) for directory in self.site_directories),
             ae_title=self.ae_title,
             accept_unknown_called_ae=self.accept_unknown_called_ae,
+            storage=self.storage if service == "dicom" else "keep",
             certificate_file=str(self.certificate_file) if web else None,
             key_file=str(self.key_file) if web else None,
             users=dict(self.users) if web else {},

@@ -16,6 +16,7 @@ import msgspec
 from .misbehaviour import Misbehaviour
 
 ServiceName = Literal["dicom", "hl7", "dmwl", "https"]
+Storage = Literal["keep", "digest"]
 
 
 class SettingsError(Exception):
@@ -60,7 +61,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     site_directories: tuple[str, ...]
     ae_title: str = "MACH7"
     accept_unknown_called_ae: bool = False
-    storage: Literal["keep", "digest"] = "keep"
+    storage: Storage = "keep"
     maximum_associations: int = 200
     certificate_file: str | None = None
     key_file: str | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reports.writer import ClaimedFolder
 from scenarios.options import DEFAULT_SITE, ROOT
 
 
@@ -17,18 +18,34 @@ def preflight(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 BAD_SITES = {
-    "wrong type": ("port = 6667", 'port = "6667"', 'vip[1].port: expected', '"6667"'),
+    "wrong type": ("port = 6667", 'port = "6667"', "vip[1].port: expected", '"6667"'),
     "unknown key": ("retries = 3", "retrys = 3", "balancer.retrys: ", "retries"),
     "port out of range": ("port = 5104", "port = 0", "vip[2].port: expected 1 to 65535, found 0", ""),
     "two VIPs on one address and port": (
-        'address = "127.0.110.101"\nport = 6667', 'address = "127.0.110.100"\nport = 11112', "127.0.110.100:11112", "",
+        'address = "127.0.110.101"\nport = 6667',
+        'address = "127.0.110.100"\nport = 11112',
+        "127.0.110.100:11112",
+        "",
     ),
     "expired waiver": (
         "[balancer]",
         '[[waiver]]\ncheck = "PERSIST-1/HL7"\nby = "J. Doe"\nwhy = "no reason"\nuntil = 2020-01-31\n\n[balancer]',
-        "waiver[0].until", "2020-01-31",
+        "waiver[0].until",
+        "2020-01-31",
     ),
-}  # fmt: skip
+    "a required check that does not exist": (
+        'nodes_are = "simulated"',
+        'nodes_are = "simulated"\nrequired = ["REACH-1", "PERSIST-7"]',
+        "required[1]",
+        "did you mean PERSIST-",
+    ),
+    "a waiver of a check that this VIP does not have": (
+        "[balancer]",
+        '[[waiver]]\ncheck = "DMWL-1/HL7"\nby = "J. Doe"\nwhy = "no reason"\nuntil = 2099-01-31\n\n[balancer]',
+        "waiver[0].check",
+        "DMWL-1",
+    ),
+}
 
 
 @pytest.mark.parametrize(("found", "replacement", "where", "what"), BAD_SITES.values(), ids=BAD_SITES)
@@ -60,15 +77,47 @@ def test_a_site_without_one_of_the_four_services_is_refused(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--site", "nowhere.toml"), ("--only", "NOPE-1"), ("--only", "LOAD-1"), ("--plant", "nope"), ("--profile", "nope"),
-        ("--lab", "moon"), ("--images", "nowhere"), ("--site", "lbconfig/sites/brief.toml"), ("--what", "ever"),
+        ("--site", "nowhere.toml"),
+        ("--only", "NOPE-1"),
+        ("--only", "REACH-1/NOPE"),
+        ("--only", "DMWL-1/HL7"),
+        ("--only", "LOAD-1"),
+        ("--plant", "nope"),
+        ("--profile", "nope"),
+        ("--lab", "moon"),
+        ("--images", "nowhere"),
+        ("--site", "lbconfig/sites/brief.toml"),
+        ("--what", "ever"),
     ],
-)  # fmt: skip
+)
 def test_bad_usage_is_exit_2_and_starts_nothing(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     run = preflight("accept", "--out", str(tmp_path / "report"), *arguments)
     assert run.returncode == 2
     assert run.stderr
     assert not (tmp_path / "report").exists()
+
+
+def test_a_missing_balancer_program_is_exit_2_and_says_what_to_install(tmp_path: Path) -> None:
+    """A mount namespace of its own hides the program, wherever the distribution puts it."""
+    hide = "for p in /usr/sbin/haproxy /usr/local/sbin/haproxy; do [ -e $p ] && mount --bind /dev/null $p; done"
+    command = f"{hide}; exec {sys.executable} -m preflight accept --out {tmp_path / 'report'}"
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a mount namespace takes root")
+    run = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 2
+    assert "haproxy" in run.stderr
+
+
+def test_a_folder_that_another_run_writes_into_is_refused(tmp_path: Path) -> None:
+    folder = ClaimedFolder(tmp_path / "report")
+    try:
+        run = preflight("accept", "--out", str(tmp_path / "report"))
+    finally:
+        folder.release()
+    assert run.returncode == 2
+    assert "another --out" in run.stderr
 
 
 def test_plants_are_listed_for_other_programs() -> None:

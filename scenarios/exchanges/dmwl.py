@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,8 +20,8 @@ _MODALITIES = ("CT", "MR", "US")
 _CANCELLED = 0xFE00
 
 
-class Ordered(msgspec.Struct, frozen=True):
-    """One order that was acknowledged."""
+class Ordered(NamedTuple):
+    """One order that was acknowledged, as the worklist must show it."""
 
     accession: str
     patient_id: str
@@ -32,11 +32,11 @@ class Ordered(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """One query by name, and the orders that it must be answered with."""
+    """One query by name, and the orders that it must be answered with, to the letter."""
 
     what: str
     query: WorklistQuery
-    accessions: frozenset[str]
+    orders: frozenset[Ordered]
 
 
 def stations(desk: Desk) -> tuple[str, str]:
@@ -85,14 +85,14 @@ def questions(desk: Desk, placed: list[Ordered]) -> list[Question]:
     day, patient = own[0].start_date, own[0].patient_id
     last = max(order.start_date for order in own)
     return [
-        Question("AE title", WorklistQuery(station_ae=few), _accessions(own)),
-        Question("date", WorklistQuery(station_ae=few, start_date=day), _accessions(o for o in own if o.start_date == day)),
-        Question("date range", WorklistQuery(station_ae=few, start_date=f"{day}-{last}"), _accessions(own)),
-        Question("modality", WorklistQuery(station_ae=few, modality="MR"), _accessions(o for o in own if o.modality == "MR")),
-        Question("patient id", WorklistQuery(patient_id=patient), _accessions(o for o in own if o.patient_id == patient)),
+        Question("AE title", WorklistQuery(station_ae=few), frozenset(own)),
+        Question("date", WorklistQuery(station_ae=few, start_date=day), frozenset(o for o in own if o.start_date == day)),
+        Question("date range", WorklistQuery(station_ae=few, start_date=f"{day}-{last}"), frozenset(own)),
+        Question("modality", WorklistQuery(station_ae=few, modality="MR"), frozenset(o for o in own if o.modality == "MR")),
+        Question("patient id", WorklistQuery(patient_id=patient), frozenset(o for o in own if o.patient_id == patient)),
         Question(
             "wildcard", WorklistQuery(station_ae=few, patient_name="PREFLIGHT^B*"),
-            _accessions(o for o in own if o.patient_name.endswith("BOB")),
+            frozenset(o for o in own if o.patient_name.endswith("BOB")),
         ),
         Question("no match", WorklistQuery(station_ae=few, patient_id="PF-NOBODY"), frozenset()),
     ]  # fmt: skip
@@ -104,16 +104,33 @@ CANCEL = "C-CANCEL among many"
 
 def asked(desk: Desk, place: Place, question: Question) -> Case:
     """Ask one question at one place: the answer must be the expected items, all of them, once each."""
-    expected = f"{len(question.accessions)} items"
+    expected = f"{len(question.orders)} items"
     items, failure = found_items(desk, place, question.query)
     if failure:
         return Case(question.what, place.name, expected, failure)
-    found = [item.accession for item in items]
-    missing, spare = len(question.accessions - set(found)), len(set(found) - question.accessions)
-    exact = not missing and not spare and len(found) == len(set(found))
-    return Case(
-        question.what, place.name, expected, expected if exact else f"{len(found)} items: {missing} missing, {spare} spare"
-    )
+    found = [
+        Ordered(item.accession, item.patient_id, item.patient_name, item.modality, item.station_ae, item.start_date)
+        for item in items
+    ]
+    if len(found) == len(set(found)) and set(found) == question.orders:
+        return Case(question.what, place.name, expected, expected)
+    return Case(question.what, place.name, expected, _difference(question.orders, found))
+
+
+def _difference(orders: frozenset[Ordered], found: list[Ordered]) -> str:
+    """Say how an answer differs: items that are missing, that are spare, and right ones with a wrong content."""
+    wanted = {order.accession: order for order in orders}
+    missing = len(wanted.keys() - {item.accession for item in found})
+    spare = sum(item.accession not in wanted for item in found) + len(found) - len({item.accession for item in found})
+    wrong = [
+        f"{field} {value!r} for {right!r}"
+        for item in found
+        if item.accession in wanted
+        for field, value, right in zip(Ordered._fields, item, wanted[item.accession], strict=True)
+        if value != right
+    ]
+    said = f"; {wrong[0]}" if wrong else ""
+    return f"{len(found)} items: {missing} missing, {spare} spare, {len(wrong)} wrong values{said}"
 
 
 def found_items(desk: Desk, place: Place, query: WorklistQuery) -> tuple[tuple[WorklistItem, ...], str]:
@@ -149,7 +166,3 @@ def _client(desk: Desk, place: Place) -> WorklistClient:
     return WorklistClient(
         place.target, place.source, calling_ae=dicom.calling_ae_titles[0], called_ae=dicom.ae_title, timeouts=desk.timeouts
     )
-
-
-def _accessions(orders: Iterable[Ordered]) -> frozenset[str]:
-    return frozenset(order.accession for order in orders)

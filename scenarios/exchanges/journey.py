@@ -50,11 +50,11 @@ class Journey:
         """Go the way; it ends at the first step that is not seen in time."""
         limits = self._desk.run.site.journey
         way: list[tuple[str, float, Callable[[], bool]]] = [
-            ("order accepted", limits.worklist_s, lambda: self._said("ORM^O01"))
+            ("order accepted", limits.worklist_s, _once(lambda: self._said("ORM^O01")))
         ]
         way += [(f"worklist item at {place.name}", limits.worklist_s, self._item_at(place)) for place in self._places["dmwl"]]
-        way.append(("images stored", limits.image_s, self._images_stored))
-        way.append(("result accepted", limits.result_s, lambda: self._said("ORU^R01")))
+        way.append(("images stored", limits.image_s, _once(self._images_stored)))
+        way.append(("result accepted", limits.result_s, _once(lambda: self._said("ORU^R01"))))
         way += [
             (f"images and result on the page at {p.name}", limits.result_s, self._page_at(p)) for p in self._places["https"]
         ]
@@ -88,7 +88,9 @@ class Journey:
     def _item_at(self, place: Place) -> Callable[[], bool]:
         def seen() -> bool:
             items, _ = found_items(self._desk, place, WorklistQuery(accession=self._order.accession))
-            return [item.study_uid for item in items] == [self._study.uid]
+            return [(item.study_uid, item.patient_id, item.patient_name) for item in items] == [
+                (self._study.uid, self._patient.identity.code, self._patient.name)
+            ]
 
         return seen
 
@@ -125,7 +127,8 @@ class Journey:
 
     def _is_complete(self, page: StudyPage) -> bool:
         return (
-            page.images >= IMAGES
+            page.patient_id == self._patient.identity.code
+            and page.images == IMAGES
             and page.accession == self._order.accession
             and any(self._text in text for text in page.results)
         )
@@ -138,6 +141,18 @@ class Journey:
         desk.record(operation)
         viewer.close()
         return len(found) == 1
+
+
+def _once(act: Callable[[], bool]) -> Callable[[], bool]:
+    """Do something the first time, and say ever after how that went: what was refused is not tried again until it works."""
+    outcomes: list[bool] = []
+
+    def done() -> bool:
+        if not outcomes:
+            outcomes.append(act())
+        return outcomes[0]
+
+    return done
 
 
 def _with_study(order: OrderDetails, study: Identity) -> OrderDetails:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import msgspec
+import polars as pl
 
-from lbconfig.site import Vip
+from lbconfig.site import ServiceKind, Vip
 from scenarios.checkers.cases import THROUGH_VIP
 from scenarios.kit import Kit
 from scenarios.run import Run
@@ -31,6 +32,10 @@ class Desk(msgspec.Struct, frozen=True):
     def attempt(self, kind: Kind) -> Attempt:
         """Take a new identity, and make its first attempt."""
         return Attempt(self.run.identities.next(kind), workload=self.workload)
+
+    def operations(self, service: ServiceKind) -> pl.DataFrame:
+        """Return the operations of this workload on one service so far, echoes aside."""
+        return self.run.operations(service, [self.workload])
 
     def record(self, operation: Operation) -> Operation:
         """Write an operation into the history."""

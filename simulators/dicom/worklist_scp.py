@@ -75,6 +75,7 @@ class FindHandler:
         self._directories = tuple(map(Path, (settings.directory,) if hides else settings.site_directories))
         self._journal = journal
         self._truncates = settings.has(Misbehaviour.TRUNCATES_WORKLIST)
+        self._mixes_up = settings.has(Misbehaviour.MIXES_UP_PATIENTS)
         self._ignores_cancel = settings.has(Misbehaviour.IGNORES_CANCEL)
 
     def __call__(self, event: Event) -> Iterator[Response]:
@@ -122,6 +123,8 @@ class FindHandler:
         finally:
             reader.close()
         found.sort(key=lambda order: (order.start_date, order.start_time, order.accession))
+        if self._mixes_up:
+            found = [order._replace(patient_name="PREFLIGHT^SOMEBODY^ELSE") for order in found]
         return found[:-1] if self._truncates and len(found) > 1 else found
 
 

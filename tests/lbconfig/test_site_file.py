@@ -126,7 +126,7 @@ WRONG = {
     ),
     "a missing table": (
         replaced("[clients]", "[dicom]"),
-        "hospital.toml: dicom.network: expected one of the keys ae_title, unknown_called_ae, calling_ae_titles, "
+        "hospital.toml: dicom.network: expected one of the keys ae_title, unknown_called_ae, calling_ae_titles, storage, "
         'found "network"',
     ),
     "a missing VIP": (

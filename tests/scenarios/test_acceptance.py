@@ -72,6 +72,21 @@ def test_a_partial_run_that_failed_is_a_failure() -> None:
     assert report({"PERSIST-1/HL7": failed("balancer", "no")}, only=("PERSIST-1/HL7",)).verdict == "fail"
 
 
+def test_what_a_check_does_not_look_at_yet_is_named_as_untested() -> None:
+    left = [item.requirement for item in report({}).untested]
+    assert "of JOURNEY-1 (brief 4): the same with a node killed after each step" in left
+
+
+def test_evidence_that_was_lost_takes_every_pass_back_and_no_failure() -> None:
+    acceptance = Acceptance(SITE, Options(seed=1), 7)
+    for wanted in acceptance.selected:
+        acceptance.settle(wanted.check.id, wanted.vip, failed("node", "no") if wanted.id == "HL7-1/HL7" else passed("held"))
+    acceptance.doubt("the disk is full")
+    written = acceptance.report()
+    assert written.verdict == "fail"
+    assert {check.verdict for check in written.checks} == {"fail", "unknown"}
+
+
 def test_the_sites_own_list_decides_and_the_rest_is_untested() -> None:
     site = msgspec.structs.replace(SITE, required=("REACH-1", "LOSS-1/HL7"))
     assert [wanted.id for wanted in required_verdicts(site, "standard")] == [

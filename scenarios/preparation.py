@@ -1,0 +1,44 @@
+"""Everything that is read and checked before anything is started, for the command and for plain pytest alike."""
+
+from __future__ import annotations
+
+import msgspec
+
+from compose.lab import Defects, LabError
+from compose.native import check_loopback
+from compose.native_balancer import find_haproxy
+from lbconfig.site import Site
+from lbconfig.site_file import SiteError, load_site
+from scenarios.acceptance import check_ids
+from scenarios.kit import OwnSamples, own_samples
+from scenarios.options import Options, UsageError, checked
+from scenarios.plants import PlantError, plant_named
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A run that can be started: its options, the site, the defects to plant, the user's own samples."""
+
+    options: Options
+    site: Site
+    defects: Defects
+    own: OwnSamples
+
+
+def prepare(options: Options) -> Prepared:
+    """Read and check all that a run is told.
+
+    Raises
+    ------
+    UsageError
+        For the first thing that cannot be used: an option, the site file, a plant, a sample, a program that is missing.
+    """
+    try:
+        checked(options)
+        site = load_site(options.site)
+        check_ids(site, options)
+        check_loopback(site)
+        find_haproxy(None)
+        defects = plant_named(site, options.plant).defects if options.plant else Defects()
+    except (SiteError, PlantError, LabError) as error:
+        raise UsageError(str(error)) from error
+    return Prepared(options, site, defects, own_samples(options))
