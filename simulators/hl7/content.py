@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from simulators.node_store import Order, Patient, Result, Row
 
-from .message import STANDARD_SEPARATORS, Condition, Message, MessageError, Segment
+from .message import STANDARD_SEPARATORS, Condition, Message, MessageError, Segment, Separators, missing_segment
 
 _MERGES = frozenset(("A18", "A30", "A40"))
 _EVENTS = {
@@ -104,11 +104,20 @@ def _check_header(message: Message) -> str:
 
 
 def _patient(message: Message, updated_ns: int) -> Patient:
-    person = message.required(b"PID")
+    line = message.line(b"PID")
+    if line is None:
+        raise missing_segment(message, b"PID")
+    return Patient(*_person(line, message.separators, message.codec), "", updated_ns)
+
+
+@functools.lru_cache(maxsize=4096)  # a patient's messages come one upon another, each with the same PID
+def _person(line: bytes, separators: Separators, codec: str) -> tuple[str, str, str, str]:
+    """Return id, name, birth date and sex of a PID segment."""
+    person = Segment(line.split(separators.field), separators, codec)
     patient_id = person.text(3)
     if not patient_id:
         raise MessageError(Condition.REQUIRED_FIELD_MISSING, "PID-3", "a patient id", "none")
-    return Patient(patient_id, _name(person.whole(5)), _date(person, 7), person.text(8), "", updated_ns)
+    return patient_id, _name(person.whole(5)), _date(person, 7), person.text(8)
 
 
 def _admission(message: Message, known: Known, updated_ns: int) -> Content:

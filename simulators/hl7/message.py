@@ -187,14 +187,18 @@ class Message:
 
     def segment(self, name: bytes) -> Segment | None:
         """Return the first segment of that name; None when there is none."""
+        line = self.line(name)
+        return None if line is None else Segment(line.split(self.separators.field), self.separators, self.codec)
+
+    def line(self, name: bytes) -> bytes | None:
+        """Return the first segment of that name as it stands; None when there is none."""
         raw, separator, start = self.raw, self.separators.field, b"\r" + name
         begin = raw.find(start)
         while begin >= 0:
             end = begin + len(start)
             if raw[end : end + 1] in (separator, b"\r", b""):  # and no longer name that begins alike
                 end = raw.find(b"\r", end)
-                line = raw[begin + 1 :] if end < 0 else raw[begin + 1 : end]
-                return Segment(line.split(separator), self.separators, self.codec)
+                return raw[begin + 1 :] if end < 0 else raw[begin + 1 : end]
             begin = raw.find(start, end)
         return None
 
@@ -202,9 +206,14 @@ class Message:
         """Return the first segment of that name, or raise MessageError (condition 100)."""
         found = self.segment(name)
         if found is None:
-            text = name.decode("ascii")
-            raise MessageError(Condition.SEGMENT_SEQUENCE, text, f"a segment {text} in {'^'.join(self.kind)}", "none")
+            raise missing_segment(self, name)
         return found
+
+
+def missing_segment(message: Message, name: bytes) -> MessageError:
+    """Return the error of a message that lacks a segment (condition 100)."""
+    text = name.decode("ascii")
+    return MessageError(Condition.SEGMENT_SEQUENCE, text, f"a segment {text} in {'^'.join(message.kind)}", "none")
 
 
 def unescape(text: str, separators: Separators = STANDARD_SEPARATORS) -> str:
