@@ -51,7 +51,7 @@ class StoreMessage:
         self.size_bytes = instance.size_bytes
         self.latest: Framed | None = None  # what the pieces hold
         self._context_id = context_id
-        self._shared = instance.shared
+        self._template = instance
         self._head_bytes = len(instance.head)
         self._answer = StoreResponse(instance.sop_class)
         whole = whole_command(context_id, self._answer.encoded)
@@ -77,7 +77,14 @@ class StoreMessage:
 
     def is_for(self, association: Association, instance: EncodedInstance) -> bool:
         """Whether this is the message for a copy of the same template, on that association."""
-        return self.association is association and self._shared is instance.shared and self._head_bytes == len(instance.head)
+        template = self._template
+        return (
+            self.association is association
+            and template.shared is instance.shared
+            and self._head_bytes == len(instance.head)
+            and template.sop_class == instance.sop_class
+            and template.transfer_syntax == instance.transfer_syntax
+        )
 
     def framed(self, message_id: int, instance: EncodedInstance) -> Framed:
         """Frame an image; what was framed before holds no longer.

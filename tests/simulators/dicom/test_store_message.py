@@ -8,6 +8,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import xxhash
@@ -109,6 +110,7 @@ def test_a_message_is_for_copies_of_its_template_on_its_association() -> None:
         message = StoreMessage(first, context_id, SMALL.instance)
         assert message.is_for(first, copy)
         assert not message.is_for(first, other.instance)
+        assert not message.is_for(first, replace(copy, sop_class="1.2.840.10008.5.1.4.1.1.4"))
         assert not message.is_for(second, copy)
 
 
