@@ -129,6 +129,10 @@ class Acceptance:
         self._results[result.id] = result
         return result
 
+    def result(self, verdict_id: str) -> CheckResult | None:
+        """Return what a check came to (`PERSIST-1/HL7`); None when it was not judged yet."""
+        return self._results.get(verdict_id)
+
     @property
     def results(self) -> list[CheckResult]:
         """The results so far, in the order in which they are wanted."""

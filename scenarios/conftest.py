@@ -135,7 +135,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Make the report's folder ready once it is certain that checks will run."""
     state = session.config.stash[_SESSION]
-    if session.config.option.collectonly or not session.items:
+    if session.config.option.collectonly or not state.acceptance.selected:
         return
     try:
         state.folder = ClaimedFolder(state.options.out)
@@ -165,11 +165,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if check_id is None or call.when == "teardown":
         return report
     acceptance = session.acceptance
-    known = {result.id for result in acceptance.results}
-    if call.excinfo is not None and _verdict_id(item) not in known:
+    if call.excinfo is not None and acceptance.result(_verdict_id(item)) is None:
         _settle(item, _breakdown(call.excinfo.value, session))
-    if session.board is not None and (call.when == "call" or call.excinfo is not None):
-        result = next(result for result in acceptance.results if result.id == _verdict_id(item))
+    result = acceptance.result(_verdict_id(item))
+    if session.board is not None and result is not None and (call.when == "call" or call.excinfo is not None):
         session.board.finished(result, time.monotonic() - item.stash[_BEGUN_S])
     return report
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.writer import ClaimedFolder
+from reports.writer import ClaimedFolder, read_report
 from scenarios.options import DEFAULT_SITE, ROOT
 
 
@@ -118,6 +118,16 @@ def test_a_folder_that_another_run_writes_into_is_refused(tmp_path: Path) -> Non
         folder.release()
     assert run.returncode == 2
     assert "another --out" in run.stderr
+
+
+def test_a_site_that_requires_only_what_cannot_be_run_yet_is_incomplete_and_says_so(tmp_path: Path) -> None:
+    site = tmp_path / "hospital.toml"
+    text = DEFAULT_SITE.read_text(encoding="utf-8")
+    site.write_text(text.replace("[balancer]", 'required = ["CONFIG-1"]\n\n[balancer]', 1), encoding="utf-8")
+    run = preflight("accept", "--site", str(site), "--out", str(tmp_path / "report"))
+    report = read_report(tmp_path / "report" / "report.json")
+    assert (run.returncode, report.verdict) == (3, "incomplete")
+    assert {check.reason for check in report.checks} == {"this version cannot run it yet"}
 
 
 def test_plants_are_listed_for_other_programs() -> None:
