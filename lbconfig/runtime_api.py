@@ -33,7 +33,10 @@ _NAME = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 class BalancerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What serves: product, version, process id of the worker, seconds since it started, connections now and at most."""
+    """What serves: product, version, process id of the worker, seconds since it started, connections now and at most.
+
+    `dropped_log_lines`: HAProxy drops a line of its log rather than wait for another thread that writes; it counts them.
+    """
 
     product: str
     version: str
@@ -42,6 +45,7 @@ class BalancerInfo(msgspec.Struct, frozen=True, kw_only=True):
     current_connections: int
     maxconn: int
     fd_limit: int
+    dropped_log_lines: int
 
 
 class ServerState(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,6 +176,7 @@ class RuntimeApi:
                 product=fields["Name"], version=fields["Version"], pid=int(fields["Pid"]),
                 uptime_s=int(fields["Uptime_sec"]), current_connections=int(fields["CurrConns"]),
                 maxconn=int(fields["Maxconn"]), fd_limit=int(fields["Ulimit-n"]),
+                dropped_log_lines=int(fields["DroppedLogs"]),
             )  # fmt: skip
         except (KeyError, ValueError) as error:
             raise self._unreadable("show info", f"the field {error}", answer) from None

@@ -52,7 +52,8 @@ class ServerStory(NamedTuple):
 class Episode(msgspec.Struct, frozen=True, kw_only=True):
     """One fault under traffic. All times are `monotonic_ns` of the harness's host.
 
-    `begun_ns`: the fault was in effect. `ended_ns`: it was undone, and the node's services answered again.
+    `begun_ns`: the fault was in effect. `ending_ns`: it began to be undone, one thing after the other. `ended_ns`: it was
+    undone, and the node's services answered again.
     `observed_ns`: the traffic's end. `node` is the victim, `workload` the number of its operations in the history.
     `generator_lag_s`: the longest time by which the harness itself woke up too late.
     """
@@ -62,6 +63,7 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     node: str
     started_ns: int
     begun_ns: int
+    ending_ns: int
     ended_ns: int
     observed_ns: int
     sources: tuple[Source, ...]

@@ -54,7 +54,7 @@ def play(run: Run, script: Script, make_talker: TalkerFactory) -> Episode:
         started_ns = time.monotonic_ns()
         try:
             traffic.warm_up()
-            begun_ns, ended_ns = _break_and_mend(run, script, traffic, watch)
+            begun_ns, ending_ns, ended_ns = _break_and_mend(run, script, traffic, watch)
             wait_until(lambda: _all_up(watch), script.up_within_s)
             wait_until(lambda: False, script.after_s)
             observed_ns = time.monotonic_ns()
@@ -63,14 +63,15 @@ def play(run: Run, script: Script, make_talker: TalkerFactory) -> Episode:
     if not traffic.residents:
         raise EpisodeError("traffic: expected resident sources, found none")
     return Episode(
-        workload=workload, fault=fault.name, node=fault.node, started_ns=started_ns, begun_ns=begun_ns, ended_ns=ended_ns,
+        workload=workload, fault=fault.name, node=fault.node, started_ns=started_ns, begun_ns=begun_ns, ending_ns=ending_ns,
+        ended_ns=ended_ns,
         observed_ns=observed_ns, sources=tuple(living.source for living in traffic.living), samples=watch.samples,
         generator_lag_s=lag.worst_s,
     )  # fmt: skip
 
 
-def _break_and_mend(run: Run, script: Script, traffic: Traffic, watch: BalancerWatch) -> tuple[int, int]:
-    """Begin the fault, hold it, end it; return when it was in effect and when it was undone (ns)."""
+def _break_and_mend(run: Run, script: Script, traffic: Traffic, watch: BalancerWatch) -> tuple[int, int, int]:
+    """Begin the fault, hold it, end it; return when it was in effect, began to be undone, and was undone (ns)."""
     traffic.hold_sticky_sources()
     try:
         script.fault.begin(run.lab)
@@ -80,9 +81,10 @@ def _break_and_mend(run: Run, script: Script, traffic: Traffic, watch: BalancerW
             traffic.send_new_sources()
         _hold(run, script, traffic, watch, begun_ns)
     finally:
+        ending_ns = time.monotonic_ns()
         traffic.stop_new_sources()
         script.fault.end(run.lab)
-    return begun_ns, time.monotonic_ns()
+    return begun_ns, ending_ns, time.monotonic_ns()
 
 
 def _hold(run: Run, script: Script, traffic: Traffic, watch: BalancerWatch, begun_ns: int) -> None:

@@ -77,6 +77,6 @@ def _moves(vip: Vip, episode: Episode, acknowledged: pl.DataFrame, up_ns: int | 
             continue
         moved += 1
         heard += own.filter(pl.col("begun_ns") >= (up_ns or episode.observed_ns)).height > 0
-        if episode.node in own.filter(pl.col("begun_ns") >= episode.ended_ns)["node"].to_list():
+        if episode.node in own.filter(pl.col("begun_ns") >= episode.ending_ns)["node"].to_list():
             returned.append(address)
     return moved, returned, heard

@@ -29,16 +29,16 @@ def judge_halted(vip: Vip, episode: Episode, operations: pl.DataFrame, loss: Fin
     label = episode.story(vip).label
     own = [sample for sample in episode.samples if sample.vip == vip.name and sample.label == label]
     before = max((sample.sessions for sample in own if sample.at_ns < episode.begun_ns), default=0)
-    halted = [sample for sample in own if episode.begun_ns <= sample.at_ns < episode.ended_ns]
+    halted = [sample for sample in own if episode.begun_ns <= sample.at_ns < episode.ending_ns]
     empty_ns = next(
         (sample.at_ns for place, sample in enumerate(halted) if not any(later.sessions for later in halted[place:])), None
     )
     acknowledged = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
-    during = acknowledged.filter((pl.col("begun_ns") > episode.begun_ns) & (pl.col("ended_ns") < episode.ended_ns))
+    during = acknowledged.filter((pl.col("begun_ns") > episode.begun_ns) & (pl.col("ended_ns") < episode.ending_ns))
     allowed_until_ns = episode.begun_ns + int(vip.limits.halted_s * 1e9)
     still_there = acknowledged.filter(
         (pl.col("node") == episode.node)
-        & (pl.col("ended_ns") < episode.ended_ns)
+        & (pl.col("ended_ns") < episode.ending_ns)
         & ((pl.col("begun_ns") > episode.begun_ns) | (pl.col("ended_ns") > allowed_until_ns))
     )
     stuck = _without_answer(episode, vip.name, during)

@@ -104,7 +104,7 @@ def _attempts_after(episode: Episode, operations: pl.DataFrame) -> dict[str, int
 
 def _effect(vip: Vip, episode: Episode, operations: pl.DataFrame) -> dict[str, Any]:
     """Say whether the fault did what it should, and whether anybody who had recovered failed again while it lasted."""
-    during = operations.filter((pl.col("begun_ns") >= episode.begun_ns) & (pl.col("ended_ns") <= episode.ended_ns))
+    during = operations.filter((pl.col("begun_ns") >= episode.begun_ns) & (pl.col("ended_ns") <= episode.ending_ns))
     acknowledged = pl.col("outcome") == int(Outcome.ACKNOWLEDGED)
     recovered = during.filter(acknowledged).group_by("source").agg(pl.col("ended_ns").min().alias("recovered_ns"))
     relapsed = during.join(recovered, on="source").filter(~acknowledged & (pl.col("begun_ns") > pl.col("recovered_ns")))

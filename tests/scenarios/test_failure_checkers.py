@@ -45,6 +45,7 @@ def episode(n1: tuple[ServerSample, ...] = N1_FAILS, **changes: object) -> Episo
         node="n1",
         started_ns=80 * SECOND,
         begun_ns=FAULT * SECOND,
+        ending_ns=END * SECOND,
         ended_ns=END * SECOND,
         observed_ns=LAST * SECOND,
         sources=sources,
@@ -202,6 +203,14 @@ def test_an_answer_of_the_halted_node_a_stuck_source_or_a_loss_fails(history: Hi
 def test_an_old_operation_that_the_halted_node_answers_much_later_fails(history: History) -> None:
     late = said(9, 1, 99.5, 109, b"n1")
     assert judge_halted(VIP, episode(HALTED), history(*BEFORE, *AFTER, late), NOTHING_LOST).verdict == "fail"
+
+
+def test_servers_that_go_online_one_after_the_other_do_not_blur_the_halt(history: History) -> None:
+    """Let a server be put online, and answer, before the last of them is."""
+    early = samples("HL71", (95, "UP", 3), (100.1, "MAINT", 3), (100.5, "MAINT", 0), (109.5, "UP", 1))
+    answered = said(9, 1, 109.6, 109.7, b"n1")
+    ending = episode(early, ending_ns=int(109.4 * SECOND))
+    assert judge_halted(VIP, ending, history(*BEFORE, *AFTER, answered), NOTHING_LOST).verdict == "pass"
 
 
 def test_a_halt_that_was_not_seen_or_met_no_session_is_unknown(history: History) -> None:

@@ -87,6 +87,20 @@ def test_a_witness_that_is_there_and_keeps_silent_makes_it_unknown(history: Hist
     assert (no_log.verdict, "client, table, journal agree" in no_log.reason) == ("pass", True)
 
 
+def test_lines_that_the_balancer_says_it_dropped_are_not_missed_and_others_are(history: History, journal: History) -> None:
+    met = faithful()
+    operations = history(*(operation(key, source=s, source_port=key, node=n) for key, (s, n) in enumerate(met, 1)))
+    receipts = journal(*(receipt(key, node=n) for key, (_, n) in enumerate(met, 1)))
+    log = {(source, key): node.decode() for key, (source, node) in enumerate(met, 1) if key > 1}
+
+    def verdict(dropped: int) -> str:
+        return judge_same_node(
+            operations, receipts, TABLE, log, sources_at_least=20, connections_at_least=10, dropped_log_lines=dropped
+        ).verdict
+
+    assert (verdict(0), verdict(1)) == ("unknown", "pass")
+
+
 def test_many_refusals_beside_enough_answers_are_unknown(history: History, journal: History) -> None:
     met = faithful()
     refused = [operation(key, source=SOURCES[0], outcome=Outcome.REFUSED) for key in range(1000, 1100)]
