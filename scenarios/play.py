@@ -14,6 +14,7 @@ from scenarios.run import Run
 from scenarios.traffic import EpisodeError, TalkerFactory, Traffic
 from scenarios.watch import SAMPLE_EVERY_S, BalancerWatch, LagMeter
 
+BEFORE_S = 0.5  # of traffic before the fault
 LEAVE_WITHIN_S = 60.0
 
 
@@ -72,7 +73,9 @@ def play(run: Run, script: Script, make_talker: TalkerFactory) -> Episode:
 
 def _break_and_mend(run: Run, script: Script, traffic: Traffic, watch: BalancerWatch) -> tuple[int, int, int]:
     """Begin the fault, hold it, end it; return when it was in effect, began to be undone, and was undone (ns)."""
+    wait_until(lambda: False, BEFORE_S)
     traffic.hold_sticky_sources()
+    watch.look()  # what was there just before the fault, however short the traffic before it was
     try:
         script.fault.begin(run.lab)
         begun_ns = time.monotonic_ns()

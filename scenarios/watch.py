@@ -25,12 +25,13 @@ class BalancerWatch:
     def __init__(self, balancer: RuntimeApi) -> None:
         self._balancer = balancer
         self._leave = threading.Event()
+        self._looking = threading.Lock()
         self._samples: list[ServerSample] = []
         self._latest: dict[tuple[str, str], ServerSample] = {}
         self._thread = threading.Thread(target=self._watch, name="balancer watch", daemon=True)
 
     def __enter__(self) -> Self:
-        self._sample()
+        self.look()
         self._thread.start()
         return self
 
@@ -47,9 +48,14 @@ class BalancerWatch:
         """Return the last sample of each (VIP, label)."""
         return dict(self._latest)
 
+    def look(self) -> None:
+        """Take one more sample, now."""
+        with self._looking:
+            self._sample()
+
     def _watch(self) -> None:
         while not self._leave.wait(SAMPLE_EVERY_S):
-            self._sample()
+            self.look()
 
     def _sample(self) -> None:
         try:
