@@ -11,7 +11,8 @@ import pytest
 import xxhash
 
 from simulators.client import Attempt, Failed, Target, Timeouts
-from simulators.hl7.engine import InterfaceEngine
+from simulators.hl7.acknowledgement import Acknowledgement
+from simulators.hl7.engine import Exchange, Fate, InterfaceEngine
 from simulators.hl7.message import NoHeader
 from simulators.hl7.mllp import frame
 from simulators.operations import Identity, Kind, Operation, Outcome, Phase, Service, text_address
@@ -217,3 +218,30 @@ def test_a_probe_tells_silence_from_an_end(peer: Peer) -> None:
     engine.close()
     assert engine.send_raw(frame(b"hello"), wait_s=5) == b""
     engine.close()
+
+
+PLAIN = b"\x0bMSH|^~\\&|A|node|C|D|||ACK|1|P|2.5.1\rMSA|AA|" + CODE + b"\r\x1c\r"
+
+
+@pytest.mark.parametrize("cut", [len(PLAIN), 1, 20, len(PLAIN) - 1])
+def test_an_answer_means_the_same_in_one_piece_and_in_two(cut: int) -> None:
+    exchange = Exchange(MESSAGE)
+    fate = exchange.received(PLAIN[:cut]) or exchange.received(PLAIN[cut:])
+    assert fate == Fate(Outcome.ACKNOWLEDGED, Acknowledgement(b"AA", CODE, "node", ""), "")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        PLAIN + PLAIN,
+        b"stray" + PLAIN,
+        PLAIN.replace(b"\rMSA", b"\x1c\rMSA"),
+        PLAIN.replace(b"MSH|", b"MSX|"),
+        PLAIN.replace(CODE, CODE[:-1]),
+    ],
+    ids=["two answers", "stray bytes before it", "a frame that ends before MSA", "no MSH", "another's name"],
+)
+def test_what_only_looks_like_an_acceptance_is_none(answer: bytes) -> None:
+    fate = Exchange(MESSAGE).received(answer)
+    assert fate is not None
+    assert fate.outcome is Outcome.INDETERMINATE

@@ -47,3 +47,18 @@ def test_a_frame_above_the_limit_is_an_error(stream: bytes) -> None:
 
 def test_a_frame_of_exactly_the_limit_is_taken() -> None:
     assert Decoder(limit_bytes=4).feed(b"\x0b1234\x1c\r") == [Frame(b"1234")]
+
+
+@given(st.binary(max_size=40) | PAYLOADS.map(lambda payloads: b"".join(map(frame, payloads))))
+def test_what_is_taken_as_one_whole_frame_is_what_a_full_reading_finds(data: bytes) -> None:
+    payload = Decoder().whole(data)
+    decoder = Decoder()
+    events = decoder.feed(data)
+    is_one = len(events) == 1 and isinstance(events[0], Frame) and not decoder.is_within_frame
+    assert payload == (events[0][0] if is_one else None)
+
+
+def test_bytes_behind_a_frame_that_has_begun_are_no_whole_frame() -> None:
+    decoder = Decoder()
+    decoder.feed(b"\x0bhalf")
+    assert decoder.whole(frame(b"whole")) is None
