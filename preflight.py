@@ -122,15 +122,16 @@ def lab_up(
         console.print(f"[bold red]{error}[/]", highlight=False)
         raise typer.Exit(INCOMPLETE) from error
     try:
+        ends = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # from here on they are waited for, and interrupt nothing
         _show_lab(console, loaded, lab)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.sigwait(ends)
     finally:
         lab.stop()
 
 
 def main() -> None:
     """Run the command."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     app()
 
 
