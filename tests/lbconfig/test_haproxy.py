@@ -33,6 +33,9 @@ def section(configuration: str, head: str) -> list[str]:
     return [line.strip() for line in body.splitlines()]
 
 
+VALID = ("0: Configuration file is valid", "0:")  # HAProxy 2.6 says so, 3.0 is silent; a warning would stand there
+
+
 @pytest.mark.parametrize("name", ["brief", "loopback"])
 def test_the_configuration_of_a_shipped_site_is_the_golden_one(name: str) -> None:
     site = load_site(SITES / f"{name}.toml", today=TODAY)
@@ -42,7 +45,7 @@ def test_the_configuration_of_a_shipped_site_is_the_golden_one(name: str) -> Non
 @pytest.mark.parametrize("name", ["brief", "loopback"])
 def test_haproxy_accepts_a_golden_configuration_without_a_warning(name: str, haproxy: str, tmp_path: Path) -> None:
     said = accepted(haproxy, (GOLDEN / f"{name}.haproxy.cfg").read_text(), tmp_path)
-    assert said == "0: Configuration file is valid"
+    assert said in VALID
 
 
 def test_haproxy_accepts_a_transparent_site_with_every_option(loopback: Site, haproxy: str, tmp_path: Path) -> None:
@@ -51,7 +54,7 @@ def test_haproxy_accepts_a_transparent_site_with_every_option(loopback: Site, ha
     balancer = msgspec.structs.replace(loopback.balancer, redispatch=False, shutdown_sessions_on_down=False, retries=0)
     site = msgspec.structs.replace(loopback, vip=vips, balancer=balancer)
     configuration = render(site, RUNTIME)
-    assert accepted(haproxy, configuration, tmp_path) == "0: Configuration file is valid"
+    assert accepted(haproxy, configuration, tmp_path) in VALID
     dicom = section(configuration, "listen DICOM")
     assert "source 0.0.0.0 usesrc clientip" in dicom
     assert "option redispatch" not in dicom
@@ -146,4 +149,4 @@ def test_haproxy_accepts_whatever_a_valid_site_renders_to(
     said = accepted(
         haproxy, render(site, msgspec.structs.replace(RUNTIME, fd_limit=fd_limit)), tmp_path_factory.mktemp("cfg")
     )
-    assert said.startswith("0: "), said
+    assert said.startswith("0:"), said

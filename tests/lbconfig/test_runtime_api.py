@@ -137,7 +137,8 @@ def test_the_log_tells_the_same_story_as_the_clients(rig: Rig) -> None:
     ]  # fmt: skip
     (seen,) = log.connections
     assert (seen.client, seen.client_port, seen.vip, seen.server) == ("127.1.2.3", client.port, "DICOM", client.server)
-    assert (seen.bytes_in, seen.bytes_out, seen.termination) == (6, len(client.server) + 1 + 6, "D-")
+    assert (seen.bytes_in, seen.bytes_out) == (6, len(client.server) + 1 + 6)
+    assert seen.termination in ("D-", "DC")  # 2.6 and 3.0 write the second letter differently
     assert (seen.source, seen.server_port) == (rig.site.balancer.address, 11112)
     assert all(change.time is not None for change in log.changes)
 
