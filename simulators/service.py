@@ -7,6 +7,7 @@ hangs. It ends at SIGTERM with exit code 0.
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from typing import Literal
@@ -43,7 +44,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     accept_unknown_called_ae : bool
         Whether an association for another AE title is accepted.
     storage : "keep" or "digest"
-        Whether images are kept on disk, or only receipted.
+        Whether images are kept on disk and indexed, or only receipted: for load.
     maximum_associations : int
         Associations at a time; a further one is rejected.
     certificate_file, key_file : str or None
@@ -90,6 +91,27 @@ def read_settings(path: Path) -> ServiceSettings:
         return msgspec.json.decode(path.read_bytes(), type=ServiceSettings)
     except (OSError, msgspec.MsgspecError) as error:
         raise SettingsError(f"{path}: {error}") from error
+
+
+def listening_socket(listen_fd: int) -> socket.socket:
+    """Return the inherited listening socket.
+
+    Raises
+    ------
+    SettingsError
+        When the descriptor is not a listening socket.
+    """
+    try:
+        inherited = socket.socket(fileno=listen_fd)
+        listens = inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise SettingsError(
+            f"listen_fd: expected an inherited listening socket, found descriptor {listen_fd}: {error}"
+        ) from error
+    if not listens:
+        inherited.detach()
+        raise SettingsError(f"listen_fd: expected an inherited listening socket, found {listen_fd}, which does not listen")
+    return inherited
 
 
 def settings_of_command_line(arguments: list[str]) -> ServiceSettings:

@@ -11,9 +11,9 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from io import SEEK_END, BytesIO
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import xxhash
 from pydicom.dataset import Dataset
@@ -28,6 +28,9 @@ from pynetdicom.dsutils import create_file_meta
 from ..journal import Journal, Receipt, journal_path, read_receipts
 from ..node_store import Instance, NodeStore, SiteReader
 from ..operations import Identity, Service, identity_of_uid
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _SAFE_UID = re.compile(r"[0-9.]{1,64}")  # also what keeps a file name inside its folder
 _LAST_INDEXED_TAG = 0x0020000E  # Series Instance UID: nothing behind it is read
@@ -62,8 +65,8 @@ class Arrival(NamedTuple):
 
     sop_class: str
     sop_uid: str
-    transfer_syntax: UID
-    data_set: BytesIO
+    transfer_syntax: str
+    data_set: bytearray | memoryview
     peer: tuple[str, int]
     caller: str
 
@@ -75,19 +78,32 @@ class Arrival(NamedTuple):
         UnreadableImage
             When the bytes are no data set.
         """
+        self.check_uid()
+        return read_entry(self.data_set, UID(self.transfer_syntax))
+
+    def check_uid(self) -> None:
+        """Raise UnreadableImage unless the SOP Instance UID of the command is safe to name a file by."""
         if not _SAFE_UID.fullmatch(self.sop_uid):
             raise UnreadableImage("Affected SOP Instance UID: expected digits and dots")
-        self.data_set.seek(0)
-        return read_entry(self.data_set, self.transfer_syntax)
 
 
-def read_entry(stream: BinaryIO, syntax: UID) -> Entry:
+class Taken(NamedTuple):
+    """An image that is kept, where images are kept, and is still to be recorded: its receipt, how often it is written, and
+    its row (None on a node that digests: it has no index).
+    """  # noqa: D205
+
+    receipt: Receipt
+    times: int
+    row: Instance | None
+
+
+def read_entry(data_set: bytearray | memoryview, syntax: UID) -> Entry:
     """Read the index attributes from an encoded data set.
 
     Parameters
     ----------
-    stream : file
-        At the beginning of the data set.
+    data_set : buffer
+        Of any length: what is behind the index attributes is neither read nor copied.
     syntax : UID
         Its transfer syntax.
 
@@ -97,8 +113,9 @@ def read_entry(stream: BinaryIO, syntax: UID) -> Entry:
         When the bytes are no data set.
     """
     try:
+        stream: BinaryIO = BufferedReader(_Memory(data_set))
         if syntax.is_deflated:
-            stream = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream.read(), _INFLATED_AT_MOST))
+            stream = BytesIO(zlib.decompressobj(-zlib.MAX_WBITS).decompress(data_set, _INFLATED_AT_MOST))
         found = read_dataset(stream, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_is_behind_index)
         return _entry(found)
     except UNREADABLE_DATA_SET as error:
@@ -115,7 +132,7 @@ class ImageArchive:
     node : str
         The node's name.
     keeps : bool
-        Whether images are kept as files, or only receipted and indexed.
+        Whether images are kept as files and indexed, or only receipted.
 
     Raises
     ------
@@ -140,37 +157,55 @@ class ImageArchive:
             self._images.mkdir(exist_ok=True)
             self._index.put(*self._unindexed())
 
-    def store(self, arrival: Arrival, entry: Entry, *, times: int = 1) -> None:
-        """Keep, receipt and index one image; when this returns it may be acknowledged.
+    @property
+    def keeps(self) -> bool:
+        """Whether images are kept as files and indexed, or only receipted."""
+        return self._keeps
+
+    def take(self, arrival: Arrival, entry: Entry | None, *, times: int = 1) -> Taken:
+        """Keep the file of one image, and make its receipt; `record` is to follow.
 
         Parameters
         ----------
         arrival : Arrival
             What came.
-        entry : Entry
-            Its index attributes.
+        entry : Entry or None
+            Its index attributes; None where the archive does not keep.
         times : int
             How often it is receipted; 1 unless the node misbehaves.
 
         Raises
         ------
-        RecordError, OSError, sqlite3.Error
-            When it could not be kept; it must not be acknowledged then.
+        OSError
+            When it could not be kept.
         """
-        payload = arrival.data_set.getbuffer()
-        if self._keeps:
+        payload = arrival.data_set
+        if entry is not None:
             self._keep(arrival, payload)
-        identity = identity_of_uid(arrival.sop_uid)
-        digest = xxhash.xxh3_128_digest(payload)
         receipt = self._journal.receipt_of_digest(
-            identity, arrival.sop_uid, digest, len(payload), arrival.peer, arrival.caller
-        )
+            identity_of_uid(arrival.sop_uid), arrival.sop_uid, xxhash.xxh3_128_digest(payload), len(payload), arrival.peer,
+            arrival.caller,
+        )  # fmt: skip
+        if entry is None:
+            return Taken(receipt, times, None)
+        return Taken(receipt, times, _row(entry, arrival.transfer_syntax, f"images/{entry.sop_uid}.dcm", receipt, times))
+
+    def record(self, *taken: Taken) -> None:
+        """Receipt images with one write, then index them in one transaction; when this returns they may be acknowledged.
+
+        Raises
+        ------
+        RecordError, OSError, sqlite3.Error
+            When that failed; none of them may be acknowledged then.
+        """
         with self._lock:
-            self._journal.append(*[receipt] * times)
-            known = self._known.instances("sop_uid = ?", (arrival.sop_uid,))
-            receipts = times + (known[0].receipts if known else 0)
-            file = f"images/{arrival.sop_uid}.dcm" if self._keeps else ""
-            self._index.put(_row(entry, arrival.transfer_syntax, file, receipt, receipts))
+            self._journal.append(*[one.receipt for one in taken for _ in range(one.times)])
+            rows: dict[str, Instance] = {}
+            for row in (one.row for one in taken if one.row is not None):
+                known = rows.get(row.sop_uid) or next(iter(self._known.instances("sop_uid = ?", (row.sop_uid,))), None)
+                rows[row.sop_uid] = row._replace(receipts=row.receipts + (known.receipts if known else 0))
+            if rows:
+                self._index.put(*rows.values())
 
     def close(self) -> None:
         """Close journal and index."""
@@ -178,16 +213,16 @@ class ImageArchive:
         self._index.close()
         self._known.close()
 
-    def _keep(self, arrival: Arrival, payload: memoryview) -> None:
+    def _keep(self, arrival: Arrival, payload: bytearray | memoryview) -> None:
         with self._lock:
             self._partial += 1
             partial = self._images / f"{self._partial}.partial"
         try:
             with partial.open("wb", buffering=0) as file:
                 file.write(part10_header(arrival.sop_class, arrival.sop_uid, arrival.transfer_syntax))
-                written = 0
-                while written < len(payload):
-                    written += file.write(payload[written:]) or 0
+                view, written = memoryview(payload), 0
+                while written < len(view):
+                    written += file.write(view[written:]) or 0
             partial.replace(self._images / f"{arrival.sop_uid}.dcm")
         except OSError:
             partial.unlink(missing_ok=True)
@@ -211,12 +246,37 @@ class ImageArchive:
         return _row(_entry(found), found.file_meta.TransferSyntaxUID, f"images/{path.name}", receipt, receipts)
 
 
-def part10_header(sop_class: str, sop_uid: str, syntax: UID) -> bytes:
+class _Memory(RawIOBase):
+    """A file over memory, for readers of its beginning: `BytesIO` would copy all of it."""
+
+    def __init__(self, content: bytearray | memoryview) -> None:
+        self._view = memoryview(content)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        self._at = {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: len(self._view)}[whence] + offset
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        target = memoryview(buffer).cast("B")
+        piece = self._view[self._at : self._at + len(target)]
+        target[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
+def part10_header(sop_class: str, sop_uid: str, syntax: str) -> bytes:
     """Return what precedes a data set in a file: preamble, prefix and file meta information (PS3.10, 7.1)."""
     header = DicomBytesIO(bytes(128) + b"DICM")
     header.seek(0, SEEK_END)
     write_file_meta_info(
-        header, create_file_meta(sop_class_uid=UID(sop_class), sop_instance_uid=UID(sop_uid), transfer_syntax=syntax)
+        header, create_file_meta(sop_class_uid=UID(sop_class), sop_instance_uid=UID(sop_uid), transfer_syntax=UID(syntax))
     )
     return header.getvalue()
 
@@ -236,7 +296,7 @@ def _entry(found: Dataset) -> Entry:
     )  # fmt: skip
 
 
-def _row(entry: Entry, syntax: UID, file: str, receipt: Receipt, receipts: int) -> Instance:
+def _row(entry: Entry, syntax: str, file: str, receipt: Receipt, receipts: int) -> Instance:
     return Instance(
         entry.sop_uid, entry.sop_class, entry.study_uid, entry.series_uid, entry.patient_id, entry.patient_name,
         entry.accession, entry.study_date, entry.study_description, entry.modality, str(syntax), file, receipt.size_bytes,

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
+from pydicom.dataset import Dataset
 from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
@@ -28,7 +29,7 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 from ..misbehaviour import Misbehaviour
 from ..operations import RecordError
-from ..service import ServiceSettings, SettingsError, settings_of_command_line
+from ..service import ServiceSettings, SettingsError, listening_socket, settings_of_command_line
 
 MAXIMUM_PDU_BYTES = 1 << 20  # told to the requestor; few large PDUs are what makes pynetdicom fast
 ACSE_TIMEOUT_S = 5.0  # for the A-ASSOCIATE-RQ after the connection, and for the release
@@ -96,27 +97,6 @@ def make_server(settings: ServiceSettings, contexts: list[PresentationContext], 
     return InheritedServer(entity, listening_socket(settings.listen_fd), contexts, ours + handlers)
 
 
-def listening_socket(listen_fd: int) -> socket.socket:
-    """Return the inherited listening socket.
-
-    Raises
-    ------
-    SettingsError
-        When the descriptor is not a listening socket.
-    """
-    try:
-        inherited = socket.socket(fileno=listen_fd)
-        listens = inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    except OSError as error:
-        raise SettingsError(
-            f"listen_fd: expected an inherited listening socket, found descriptor {listen_fd}: {error}"
-        ) from error
-    if not listens:
-        inherited.detach()
-        raise SettingsError(f"listen_fd: expected an inherited listening socket, found {listen_fd}, which does not listen")
-    return inherited
-
-
 def peer_of(event: Event) -> tuple[str, int]:
     """Return the address and port of the peer as this node sees it."""
     requestor = event.assoc.requestor
@@ -126,6 +106,16 @@ def peer_of(event: Event) -> tuple[str, int]:
 def calling_ae_of(event: Event) -> str:
     """Return the calling AE title of the association."""
     return event.assoc.requestor.ae_title
+
+
+def status_of(status: int, comment: str) -> int | Dataset:
+    """Return the status of a response as pynetdicom takes it, with its Error Comment where there is one."""
+    if not comment:
+        return status
+    response = Dataset()
+    response.Status = status
+    response.ErrorComment = comment
+    return response
 
 
 class AssociationLimit:

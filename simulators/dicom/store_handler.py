@@ -1,0 +1,95 @@
+"""What becomes of a C-STORE request (PS3.4, annex B), whichever engine it came through.
+
+An engine has two steps: `take` for each image, which may run in any thread, then `record` for as many as it likes at a
+time, and then it answers. What is acknowledged is safe: first the image (in keep), then its receipt, then its row.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..misbehaviour import Misbehaviour
+from ..operations import RecordError
+from ..service import ServiceSettings
+from .image_archive import Arrival, Entry, ImageArchive, Taken, UnreadableImage
+
+SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4, table B.2-1
+COMMENT_LETTERS = 64  # an Error Comment is an LO
+
+
+class Answer(NamedTuple):
+    """The status of a response, and its Error Comment where it fails."""
+
+    status: int
+    comment: str = ""
+
+
+STORED = Answer(SUCCESS)
+NO_DATA_SET = Answer(CANNOT_UNDERSTAND, "no data set")
+
+
+class StoreHandler:
+    """Takes C-STORE requests, of all associations.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+        Where the images go, and the misbehaviour.
+
+    Raises
+    ------
+    RecordError, OSError, sqlite3.Error
+        When journal, images or index cannot be opened.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._archive = ImageArchive(settings.node_directory, settings.node, keeps=settings.storage == "keep")
+        self._loses = settings.has(Misbehaviour.LOSES_EVERY_200TH)
+        self._doubles = settings.has(Misbehaviour.STORES_ONE_TWICE)
+        self._count = itertools.count(1)  # next() of a count is atomic in CPython
+
+    @property
+    def keeps(self) -> bool:
+        """Whether images are kept as files and indexed, or only receipted."""
+        return self._archive.keeps
+
+    def take(self, arrival: Arrival) -> Taken | Answer:
+        """Check and keep one image; return what is to be recorded before it is acknowledged, or the answer if it is not.
+
+        A node that keeps reads the data set as far as its index attributes; one that digests does not look into it.
+        """
+        is_200th = next(self._count) % 200 == 0
+        if is_200th and self._loses:
+            return STORED
+        try:
+            entry: Entry | None = None
+            if not self.keeps:
+                arrival.check_uid()
+            else:
+                entry = arrival.read()
+                if (entry.sop_class, entry.sop_uid) != (arrival.sop_class, arrival.sop_uid):
+                    return _failure(DOES_NOT_MATCH, "SOP Class or Instance UID of command and data set differ")
+            return self._archive.take(arrival, entry, times=2 if is_200th and self._doubles else 1)
+        except UnreadableImage as error:
+            return _failure(CANNOT_UNDERSTAND, str(error))
+        except OSError as error:
+            return _failure(OUT_OF_RESOURCES, str(error))
+
+    def record(self, taken: Sequence[Taken]) -> Answer:
+        """Write receipts and rows of images; return the answer to all of them."""
+        try:
+            self._archive.record(*taken)
+        except (RecordError, OSError, sqlite3.Error) as error:
+            return _failure(OUT_OF_RESOURCES, str(error))
+        return STORED
+
+    def close(self) -> None:
+        """Close the archive."""
+        self._archive.close()
+
+
+def _failure(status: int, comment: str) -> Answer:
+    return Answer(status, comment[:COMMENT_LETTERS])
