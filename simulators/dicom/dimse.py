@@ -121,12 +121,14 @@ def c_store_rq(message_id: int, sop_class: str, sop_instance: str) -> bytes:
     )  # fmt: skip
 
 
-def c_store_rsp(responded_to: int, sop_class: str, sop_instance: str, status: int = SUCCESS) -> bytes:
-    """Encode a C-STORE-RSP (PS3.7 9.3.1.2)."""
+def c_store_rsp(
+    responded_to: int, sop_class: str, sop_instance: str, status: int = SUCCESS, error_comment: str = ""
+) -> bytes:
+    """Encode a C-STORE-RSP (PS3.7 9.3.1.2), with an Error Comment of at most 64 characters where there is one."""
     return _command(
         (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_STORE_RSP)),
         (_RESPONDED_TO, _US.pack(responded_to)), (_DATA_SET_TYPE, _US.pack(NO_DATA_SET)), (_STATUS, _US.pack(status)),
-        (_SOP_INSTANCE, _uid(sop_instance)),
+        *_comment(error_comment), (_SOP_INSTANCE, _uid(sop_instance)),
     )  # fmt: skip
 
 
@@ -138,12 +140,12 @@ def c_find_rq(message_id: int, sop_class: str) -> bytes:
     )  # fmt: skip
 
 
-def c_find_rsp(responded_to: int, sop_class: str, status: int, *, has_data_set: bool) -> bytes:
+def c_find_rsp(responded_to: int, sop_class: str, status: int, *, has_data_set: bool, error_comment: str = "") -> bytes:
     """Encode a C-FIND-RSP; a pending one carries a match as its data set (PS3.7 9.3.2.2)."""
     return _command(
         (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_FIND_RSP)),
         (_RESPONDED_TO, _US.pack(responded_to)), (_DATA_SET_TYPE, _US.pack(DATA_SET if has_data_set else NO_DATA_SET)),
-        (_STATUS, _US.pack(status)),
+        (_STATUS, _US.pack(status)), *_comment(error_comment),
     )  # fmt: skip
 
 
@@ -223,8 +225,13 @@ def _command(*elements: tuple[int, bytes]) -> bytes:
     return _HEADER.pack(0, _GROUP_LENGTH, 4) + struct.pack("<I", len(body)) + body
 
 
+def _comment(text: str) -> list[tuple[int, bytes]]:
+    encoded = text.encode("ascii", "replace")
+    return [(_ERROR_COMMENT, encoded + b" " * (len(encoded) % 2))] if text else []
+
+
 def _uid(uid: str) -> bytes:
-    encoded = uid.encode("ascii")
+    encoded = uid.encode("ascii", "replace")  # a peer's UID may be none: it is told back as far as it can be
     return encoded + b"\x00" if len(encoded) % 2 else encoded  # PS3.5 9.1: padded with one null
 
 

@@ -66,6 +66,13 @@ class Proposal(NamedTuple):
     maximum_length: int = MAXIMUM_LENGTH
 
 
+class _Answered(NamedTuple):
+    context_id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    result: int
+
+
 class AssociateRequested(NamedTuple):
     """A peer asks for an association; `contexts` maps each context id to what it proposes."""
 
@@ -136,8 +143,9 @@ def encode_request(proposal: Proposal) -> bytes:
         raise ProtocolError(f"A-ASSOCIATE-RQ of {proposal.calling_ae!r} to {proposal.called_ae!r}: {error}") from error
 
 
+@functools.lru_cache(maxsize=128)
 def decode_request(pdu: bytes) -> AssociateRequested:
-    """Decode an A-ASSOCIATE-RQ, header included.
+    """Decode an A-ASSOCIATE-RQ, header included; a modality asks the same each time, so equal requests are decoded once.
 
     Raises
     ------
@@ -170,20 +178,39 @@ def encode_accept(
         Implementation Version Name, 1 to 16 characters: here a node tells its name.
     maximum_length : int
         The largest P-DATA-TF, in bytes, that we are ready to receive.
+
+    Raises
+    ------
+    ProtocolError
+        When the request has an AE title or a UID that cannot be told back.
     """
-    contexts = []
+    answers = []
     for context_id, proposed in request.contexts.items():
         syntax = chosen.get(context_id)
-        context = _context(context_id, proposed.abstract_syntax, (syntax or proposed.transfer_syntaxes[0],))
         refused = _TRANSFER_SYNTAXES_NOT_SUPPORTED if context_id in chosen else _ABSTRACT_SYNTAX_NOT_SUPPORTED
-        context.result = _ACCEPTANCE if syntax else refused
-        contexts.append(context)
+        told = syntax or next(iter(proposed.transfer_syntaxes), "")
+        answers.append(_Answered(context_id, proposed.abstract_syntax, told, _ACCEPTANCE if syntax else refused))
+    return _encoded_accept(request.calling_ae, request.called_ae, tuple(answers), version, maximum_length)
+
+
+@functools.lru_cache(maxsize=256)
+def _encoded_accept(
+    calling_ae: str, called_ae: str, answers: tuple[_Answered, ...], version: str, maximum_length: int
+) -> bytes:
+    contexts = []
     primitive = _primitive(maximum_length, version)
-    primitive.calling_ae_title = request.calling_ae
-    primitive.called_ae_title = request.called_ae
-    primitive.presentation_context_definition_results_list = contexts
-    primitive.result, primitive.result_source = 0x00, 0x01
-    return bytes(A_ASSOCIATE_AC(primitive).encode())
+    try:
+        for answer in answers:
+            context = _context(answer.context_id, answer.abstract_syntax, (answer.transfer_syntax,))
+            context.result = answer.result
+            contexts.append(context)
+        primitive.calling_ae_title = calling_ae
+        primitive.called_ae_title = called_ae
+        primitive.presentation_context_definition_results_list = contexts
+        primitive.result, primitive.result_source = 0x00, 0x01
+        return bytes(A_ASSOCIATE_AC(primitive).encode())
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"A-ASSOCIATE-AC to {calling_ae!r}: {error}") from error
 
 
 def decode_accept(pdu: bytes, proposal: Proposal) -> AssociateAccepted:

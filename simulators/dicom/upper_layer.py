@@ -155,6 +155,11 @@ class UpperLayer:
         """Whether nothing is under way of what the peer sends: what it sends next begins a PDU and a message."""
         return not (self._unit or self._kind or self._context_id)
 
+    @property
+    def is_between_pdus(self) -> bool:
+        """Whether nothing is under way of a PDU that the peer sends."""
+        return not (self._unit or self._kind)
+
     def associate(self, proposal: Proposal) -> bytes:
         """Begin as the requestor; return the A-ASSOCIATE-RQ to send."""
         self._expect("A-ASSOCIATE-RQ", State.IDLE)
@@ -217,7 +222,8 @@ class UpperLayer:
         ProtocolError
             When the association is not established, or the context was not accepted.
         """
-        if self.state is not State.ESTABLISHED:
+        # what was asked before the peer asked for the release is still answered (PS3.8 table 9-10, Sta8: AR-7)
+        if self.state is not State.ESTABLISHED and self.state is not State.TO_RELEASE:
             self._expect("P-DATA-TF", State.ESTABLISHED)
         if context_id not in self.contexts:
             raise ProtocolError(

@@ -23,7 +23,10 @@ from simulators.operations import Service
 from simulators.service import ServiceSettings
 
 TIMEOUTS = Timeouts(connect_s=10, negotiate_s=20, send_s=20, response_s=20)
-ENGINES = {"pynetdicom": {"dicom": "simulators.dicom.storage_scp", "dmwl": "simulators.dicom.worklist_scp"}}
+ENGINES = {
+    "pynetdicom": {"dicom": "simulators.dicom.storage_scp", "dmwl": "simulators.dicom.worklist_scp"},
+    "wire": {"dicom": "simulators.dicom.wire_scp", "dmwl": "simulators.dicom.wire_scp"},
+}
 SERVICES = {"dicom": Service.DICOM, "dmwl": Service.DMWL}
 NODE = "mach7-1"
 

@@ -31,6 +31,8 @@ from simulators.journal import Flag
 from simulators.misbehaviour import Misbehaviour
 from simulators.operations import IdentitySource, Kind, Outcome, text_address
 
+from .conftest import ENGINES
+
 if TYPE_CHECKING:
     from .conftest import RunningScp, StartScp
 
@@ -353,7 +355,7 @@ def test_sigterm_ends_the_service_with_code_0(storage_scp: RunningScp) -> None:
         assert storage_scp.end() == 0
 
 
-def test_a_descriptor_that_does_not_listen_is_named_and_nothing_starts(tmp_path: Path) -> None:
+def test_a_descriptor_that_does_not_listen_is_named_and_nothing_starts(engine: str, tmp_path: Path) -> None:
     with socket.socket() as unbound:
         os.set_inheritable(unbound.fileno(), True)
         file = tmp_path / "settings.json"
@@ -361,7 +363,7 @@ def test_a_descriptor_that_does_not_listen_is_named_and_nothing_starts(tmp_path:
             f'{{"node": "mach7-1", "service": "dicom", "listen_fd": {unbound.fileno()}, "directory": "{tmp_path}",'
             ' "site_directories": []}'
         )
-        command = [sys.executable, "-m", "simulators.dicom.storage_scp", str(file)]
+        command = [sys.executable, "-m", ENGINES[engine]["dicom"], str(file)]
         ended = subprocess.run(command, pass_fds=[unbound.fileno()], capture_output=True, text=True, check=False, timeout=30)
     assert ended.returncode == 2
     assert "listen_fd: expected an inherited listening socket" in ended.stderr

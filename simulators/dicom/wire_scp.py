@@ -1,0 +1,85 @@
+"""The storage and the worklist SCP of a node for crowds and load: `python -m simulators.dicom.wire_scp SETTINGS.json`.
+
+asyncio over our own upper layer, with the handlers of the pynetdicom SCPs. Which of the two it is, its settings say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import socket
+import sqlite3
+import sys
+
+import uvloop
+
+from simulators.operations import RecordError
+from simulators.service import ServiceSettings, SettingsError, listening_socket, settings_of_command_line
+
+from .acceptor import ApplicationEntity, Provider
+from .wire_storage import StorageProvider
+from .wire_worklist import WorklistProvider
+
+_BACKLOG_AT = 28  # of struct tcp_info: tcpi_sacked, which for a listening socket is its backlog (tcp(7), net/ipv4/tcp.c)
+
+
+async def serve(settings: ServiceSettings) -> None:
+    """Serve until SIGTERM or SIGINT; then answer what is in hand, and end.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+        Of a dicom or dmwl service; `listen_fd` is the listening socket.
+
+    Raises
+    ------
+    SettingsError
+        When the settings are of another service, or `listen_fd` is not a listening socket.
+    RecordError, OSError, sqlite3.Error
+        When journal, images or index cannot be opened.
+    """
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    _allow_many_files()
+    listening = listening_socket(settings.listen_fd)
+    entity = ApplicationEntity(settings, _provider(settings))
+    server = await loop.create_server(entity.connection, sock=listening, backlog=_backlog(listening))
+    await ended.wait()
+    server.close()
+    await entity.close()
+
+
+def main() -> None:
+    """Run the service that the command line names; leave with 2, and the reason, when it cannot start."""
+    settings = settings_of_command_line(sys.argv)
+    try:
+        uvloop.run(serve(settings))
+    except (SettingsError, RecordError, OSError, sqlite3.Error) as error:
+        print(f"{settings.node} {settings.service}: cannot start: {error}", file=sys.stderr)  # noqa: T201  the service's log
+        sys.exit(2)
+
+
+def _provider(settings: ServiceSettings) -> Provider:
+    if settings.service == "dicom":
+        return StorageProvider(settings)
+    if settings.service == "dmwl":
+        return WorklistProvider(settings)
+    raise SettingsError(f"service: expected dicom or dmwl, found {settings.service}")
+
+
+def _backlog(listening: socket.socket) -> int:
+    """Return the backlog that the maker of the socket chose: asyncio sets it anew, and must not change it."""
+    info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return int.from_bytes(info[_BACKLOG_AT : _BACKLOG_AT + 4], sys.byteorder)
+
+
+def _allow_many_files() -> None:
+    """Raise the limit of open files as far as it goes: each association is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""C-STORE on the wire engine: what one turn of the event loop brought, over all associations, is recorded with one write."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import NamedTuple
+
+from ..service import ServiceSettings
+from .acceptor import Acceptor
+from .dimse import CommandField, c_store_rsp
+from .errors import ProtocolError
+from .image_archive import Arrival, Taken
+from .storage_classes import storage_sop_classes, storage_syntaxes
+from .store_handler import NO_DATA_SET, Answer, StoreHandler
+from .upper_layer import Message
+
+_LARGE_BYTES = 1 << 20  # from here on a thread keeps the image: writing it takes longer than handing it over
+
+
+class _Request(NamedTuple):
+    """What an answer needs to know of its request."""
+
+    association: Acceptor
+    context_id: int
+    message_id: int
+    sop_class: str
+    sop_instance: str
+
+
+class StorageProvider:
+    """Performs C-STORE. Made in the event loop of its associations.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+        Of a dicom service.
+
+    Raises
+    ------
+    RecordError, OSError, sqlite3.Error
+        When journal, images or index cannot be opened.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self.syntaxes = dict.fromkeys(storage_sop_classes(), frozenset(storage_syntaxes()))
+        self._handler = StoreHandler(settings)
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[tuple[_Request, Taken]] = []  # to be recorded at the end of this turn, then answered
+
+    def perform(self, association: Acceptor, message: Message) -> None:
+        """Take one image."""
+        command = message.command_set
+        if command.command_field != CommandField.C_STORE_RQ:
+            raise ProtocolError(f"storage: expected a C-STORE-RQ, found command {command.command_field:04X}H")
+        request = _Request(association, message.context_id, command.message_id, command.sop_class, command.sop_instance)
+        if message.data is None:
+            self._taken(request, NO_DATA_SET)
+            return
+        arrival = Arrival(
+            command.sop_class, command.sop_instance, association.context(message.context_id).transfer_syntax, message.data,
+            association.peer, association.calling_ae,
+        )  # fmt: skip
+        if len(message.data) < _LARGE_BYTES or not self._handler.keeps:
+            self._taken(request, self._handler.take(arrival))
+            return
+        association.occupy(command.message_id)
+        kept = self._loop.run_in_executor(None, self._handler.take, arrival)
+        kept.add_done_callback(functools.partial(self._kept, request))
+
+    def flush(self) -> None:
+        """Record what waits, then answer it."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            answer = self._handler.record([taken for _, taken in waiting])
+            for request, _ in waiting:
+                _respond(request, answer)
+
+    def close(self) -> None:
+        """Record what waits, and close the archive."""
+        self.flush()
+        self._handler.close()
+
+    def _kept(self, request: _Request, kept: asyncio.Future[Taken | Answer]) -> None:
+        error = kept.exception()
+        if error is not None:
+            request.association.abort(repr(error))
+            return
+        self._taken(request, kept.result())
+        request.association.free()
+
+    def _taken(self, request: _Request, taken: Taken | Answer) -> None:
+        if isinstance(taken, Answer):
+            self.flush()  # answers leave in the order of their requests
+            _respond(request, taken)
+            return
+        if not self._waiting:
+            self._loop.call_soon(self.flush)
+        self._waiting.append((request, taken))
+        if request.association.is_alone:
+            self.flush()
+
+
+def _respond(request: _Request, answer: Answer) -> None:
+    association, context_id, message_id, sop_class, sop_instance = request
+    association.respond(context_id, c_store_rsp(message_id, sop_class, sop_instance, answer.status, answer.comment))
