@@ -221,6 +221,7 @@ class NativeLab:
                 ae_title=self.site.dicom.ae_title,
                 accept_unknown_called_ae=self.site.dicom.unknown_called_ae == "accepted",
                 storage=self.site.dicom.storage,
+                engines={"dicom": self.site.engines.storage, "dmwl": self.site.engines.worklist},
                 misbehaviour=_misbehaviour_of(node.name, self._defects),
             )
         return made

@@ -18,6 +18,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"^[A-Za-z0-9._-
 Address = Annotated[str, Meta(min_length=2)]
 ServiceKind = Literal["dicom", "hl7", "dmwl", "https"]
 Scheduler = Literal["leastconn", "roundrobin", "source"]
+Engine = Literal["pynetdicom", "wire"]
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -177,10 +178,13 @@ class JourneyLimits(_Part, frozen=True, kw_only=True):
 
 
 class Engines(_Part, frozen=True, kw_only=True):
-    """Which implementation plays each simulated DICOM service."""
+    """Which implementation plays each simulated DICOM service.
 
-    storage: Literal["pynetdicom"] = "pynetdicom"
-    worklist: Literal["pynetdicom"] = "pynetdicom"
+    `pynetdicom` is the reference, for function checks and up to 16 associations; `wire` is ours, for crowds and load.
+    """
+
+    storage: Engine = "pynetdicom"
+    worklist: Engine = "pynetdicom"
 
 
 class Clients(_Part, frozen=True, kw_only=True):

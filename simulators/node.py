@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from .misbehaviour import Misbehaviour
 from .service import ServiceName, ServiceSettings, Storage
 
+Engine = Literal["pynetdicom", "wire"]
 SERVICES: tuple[ServiceName, ...] = ("dicom", "hl7", "dmwl", "https")
 _PROGRAM: dict[ServiceName, str] = {
     "dicom": "simulators.dicom.storage_scp",
@@ -18,13 +20,16 @@ _PROGRAM: dict[ServiceName, str] = {
     "dmwl": "simulators.dicom.worklist_scp",
     "https": "simulators.web.server",
 }
+_WIRE_PROGRAM = "simulators.dicom.wire_scp"
+_WIRE_ASSOCIATIONS = 20_000  # at a time: the limit is then the balancer's, not the node's
 
 
 class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
     """What the four services of a node share, and in what they lie.
 
     `directory` is the node's own folder, `site_directories` are those of all nodes, the own included. `certificate_file`
-    and `key_file` are of the HTTPS service; `users` are the names and passwords of the web page.
+    and `key_file` are of the HTTPS service; `users` are the names and passwords of the web page. `engines` says which
+    implementation plays the dicom and the dmwl service: pynetdicom unless it is named here.
     """
 
     name: str
@@ -36,12 +41,13 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
     ae_title: str
     accept_unknown_called_ae: bool = False
     storage: Storage = "keep"
+    engines: Mapping[ServiceName, Engine] = {}
     misbehaviour: Mapping[ServiceName, tuple[Misbehaviour, ...]] = {}
 
     def settings(self, service: ServiceName, listen_fd: int) -> ServiceSettings:
         """Return what one service is started with; `listen_fd` is the number of its listening socket in that process."""
         web = service == "https"
-        return ServiceSettings(
+        settings = ServiceSettings(
             node=self.name,
             service=service,
             listen_fd=listen_fd,
@@ -55,6 +61,9 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
             users=dict(self.users) if web else {},
             misbehaviour=self.misbehaviour.get(service, ()),
         )
+        if self._is_wire(service):
+            settings = msgspec.structs.replace(settings, maximum_associations=_WIRE_ASSOCIATIONS)
+        return settings
 
     def write_settings(self, service: ServiceName, listen_fd: int) -> Path:
         """Write the settings file of one service, `<node's folder>/settings/<service>.json`, readable by its owner alone."""
@@ -66,7 +75,11 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
 
     def command(self, service: ServiceName, listen_fd: int) -> list[str]:
         """Write the settings of one service and return the command line that starts it."""
-        return [sys.executable, "-m", _PROGRAM[service], str(self.write_settings(service, listen_fd))]
+        program = _WIRE_PROGRAM if self._is_wire(service) else _PROGRAM[service]
+        return [sys.executable, "-m", program, str(self.write_settings(service, listen_fd))]
+
+    def _is_wire(self, service: ServiceName) -> bool:
+        return self.engines.get(service) == "wire"
 
 
 def relay_command(settings_file: Path) -> list[str]:

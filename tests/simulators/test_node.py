@@ -33,6 +33,13 @@ def test_each_service_is_a_program_of_its_own(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_the_wire_engine_is_chosen_for_each_service_and_carries_a_crowd(tmp_path: Path) -> None:
+    node = msgspec.structs.replace(node_in(tmp_path), engines={"dicom": "wire", "dmwl": "pynetdicom"})
+    programs = [node.command(service, 3)[2] for service in ("dicom", "dmwl")]
+    assert programs == ["simulators.dicom.wire_scp", "simulators.dicom.worklist_scp"]
+    assert [node.settings(service, 3).maximum_associations for service in ("dicom", "dmwl")] == [20_000, 200]
+
+
 def test_a_lie_is_told_by_its_own_service_alone(tmp_path: Path) -> None:
     lies = {service: node_in(tmp_path).settings(service, 3).misbehaviour for service in SERVICES}
     assert lies == {"dicom": (), "hl7": (Misbehaviour.SWAPS_MESSAGES,), "dmwl": (), "https": ()}
