@@ -17,7 +17,7 @@ from ..service import ServiceSettings
 from .dimse import VERIFICATION, CommandField, c_echo_rsp
 from .errors import ProtocolError
 from .negotiation import AcceptedContext, AssociateRequested
-from .upper_layer import AbortSource, Buffer, Event, Message, State, UpperLayer
+from .upper_layer import AbortSource, Buffer, DataSink, Event, Message, State, UpperLayer
 
 MAXIMUM_PDU_BYTES = 1 << 20  # told to the requestor
 ACSE_TIMEOUT_S = 5.0  # for the A-ASSOCIATE-RQ after the connection, and for the peer's close after the end (ARTIM)
@@ -33,6 +33,10 @@ LOCAL_LIMIT_EXCEEDED: _Rejection = (2, 3, 2)  # rejected for now by the service 
 
 class Provider(Protocol):
     """A service class as an SCP provides it; Verification is provided for all of them."""
+
+    @property
+    def new_sink(self) -> Callable[[], DataSink]:
+        """What makes the sinks that data sets go into, as `UpperLayer` takes it."""
 
     @property
     def syntaxes(self) -> Mapping[str, Container[str]]:
@@ -136,7 +140,7 @@ class Acceptor(asyncio.BufferedProtocol):
         self.peer = ("", 0)
         self.calling_ae = ""
         self._entity = entity
-        self._layer = UpperLayer(maximum_length=MAXIMUM_PDU_BYTES)
+        self._layer = UpperLayer(maximum_length=MAXIMUM_PDU_BYTES, new_sink=entity.provider.new_sink)
         self._transport: asyncio.Transport | None = None
         self._events: list[Event] = []  # not acted upon yet
         self._busy: int | None = None  # the Message ID of the request that takes its time

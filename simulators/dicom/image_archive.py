@@ -60,13 +60,35 @@ class Entry(NamedTuple):
     modality: str
 
 
+class Digested:
+    """A data set of which nothing is kept but its length and its digest: a `DataSink` for a node that digests."""
+
+    __slots__ = ("_hash", "size_bytes")
+
+    def __init__(self) -> None:
+        self._hash = xxhash.xxh3_128()
+        self.size_bytes = 0
+
+    def extend(self, piece: memoryview, /) -> None:
+        """Take the next piece."""
+        self._hash.update(piece)
+        self.size_bytes += len(piece)
+
+    def __len__(self) -> int:
+        return self.size_bytes
+
+    def digest(self) -> bytes:
+        """Return the xxh3-128 of what was taken."""
+        return self._hash.digest()
+
+
 class Arrival(NamedTuple):
     """One image as it came: what the command says of it, its bytes, who sent it."""
 
     sop_class: str
     sop_uid: str
     transfer_syntax: str
-    data_set: bytearray | memoryview
+    data_set: bytearray | memoryview | Digested
     peer: tuple[str, int]
     caller: str
 
@@ -79,6 +101,8 @@ class Arrival(NamedTuple):
             When the bytes are no data set.
         """
         self.check_uid()
+        if isinstance(self.data_set, Digested):
+            raise UnreadableImage("expected a data set, found its digest alone")
         return read_entry(self.data_set, UID(self.transfer_syntax))
 
     def check_uid(self) -> None:
@@ -180,12 +204,15 @@ class ImageArchive:
             When it could not be kept.
         """
         payload = arrival.data_set
-        if entry is not None:
-            self._keep(arrival, payload)
+        if isinstance(payload, Digested):
+            digest = payload.digest()
+        else:
+            digest = xxhash.xxh3_128_digest(payload)
+            if entry is not None:
+                self._keep(arrival, payload)
         receipt = self._journal.receipt_of_digest(
-            identity_of_uid(arrival.sop_uid), arrival.sop_uid, xxhash.xxh3_128_digest(payload), len(payload), arrival.peer,
-            arrival.caller,
-        )  # fmt: skip
+            identity_of_uid(arrival.sop_uid), arrival.sop_uid, digest, len(payload), arrival.peer, arrival.caller
+        )
         if entry is None:
             return Taken(receipt, times, None)
         return Taken(receipt, times, _row(entry, arrival.transfer_syntax, f"images/{entry.sop_uid}.dcm", receipt, times))

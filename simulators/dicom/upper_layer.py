@@ -2,15 +2,16 @@
 
 `UpperLayer` knows what may come next on one association. What is to be sent is returned as bytes or buffers and sent by
 whoever owns the socket; what was received goes into `receive`, in fragments of any size, and comes out as events.
-P-DATA is framed here by hand: what is sent is never copied, what is received is copied once, into its message.
+P-DATA is framed here by hand: what is sent is never copied, what is received is copied once, into its message (or not at
+all, where its owner wants data sets to go elsewhere).
 """
 
 from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
 from .dimse import CommandSet, decode_command
 from .errors import ProtocolError
@@ -83,13 +84,27 @@ class AbortSource(enum.IntEnum):
     SERVICE_PROVIDER = 2
 
 
+class DataSink(Protocol):
+    """Where a data set goes, piece by piece."""
+
+    def extend(self, piece: memoryview, /) -> None:
+        """Take the next piece; its memory is used again afterwards."""
+
+    def __len__(self) -> int:
+        """Return how many bytes were taken."""
+
+
 class Message(NamedTuple):
-    """A whole DIMSE message: its context, its command set (decoded, and as on the wire), its data set if it has one."""
+    """A whole DIMSE message: its context, its command set (decoded, and as on the wire), its data set if it has one.
+
+    The data set is in `sink`, and `data` is None, where the upper layer was made with sinks.
+    """
 
     context_id: int
     command_set: CommandSet
     command: bytearray
     data: bytearray | None
+    sink: DataSink | None = None
 
 
 class ReleaseRequested(NamedTuple):
@@ -129,9 +144,14 @@ class UpperLayer:
         requestor tells that of its proposal.
     largest_data_set_bytes : int
         The longest data set that is taken.
+    new_sink : callable
+        Makes what takes the next data set; by default, it is kept in memory.
     """
 
-    def __init__(self, *, maximum_length: int = MAXIMUM_LENGTH, largest_data_set_bytes: int = LARGEST_DATA_SET_BYTES) -> None:
+    def __init__(
+        self, *, maximum_length: int = MAXIMUM_LENGTH, largest_data_set_bytes: int = LARGEST_DATA_SET_BYTES,
+        new_sink: Callable[[], DataSink] = bytearray,
+    ) -> None:  # fmt: skip
         self.state = State.IDLE
         self.contexts: Mapping[int, AcceptedContext] = {}
         self._maximum_length = maximum_length
@@ -148,7 +168,8 @@ class UpperLayer:
         self._context_id = 0  # of the message under way; 0 while there is none
         self._command = bytearray()
         self._command_set: CommandSet | None = None
-        self._data = bytearray()
+        self._new_sink = new_sink
+        self._data = new_sink()
 
     @property
     def is_between_units(self) -> bool:
@@ -247,7 +268,7 @@ class UpperLayer:
         ProtocolError
             When the bytes are not the upper layer's, or come out of turn. Send `abort(SERVICE_PROVIDER)` and close.
         """
-        whole = self._whole_command(content)
+        whole = self._whole_message(content)
         if whole is not None:
             return [whole]
         events: list[Event] = []
@@ -302,18 +323,37 @@ class UpperLayer:
                 at += taken
                 room -= taken
 
-    def _whole_command(self, content: Buffer) -> Message | None:
-        """Return the message that these bytes are, if they are one response in one PDU: by far the most frequent case."""
+    def _whole_message(self, content: Buffer) -> Message | None:
+        """Return the message that these bytes are, if command and data set have a PDU each: by far the most frequent case."""
         if self.state is not State.ESTABLISHED or not self.is_between_units or len(content) < _SHORTEST:
             return None
         kind, length, pdv_length, context_id, control = _PDU_AND_PDV.unpack_from(content)
-        if (kind, length, pdv_length, control) != (_P_DATA_TF, len(content) - 6, len(content) - 10, _COMMAND | _LAST):
+        command_end = 6 + length
+        if (kind, pdv_length, control) != (_P_DATA_TF, length - 4, _COMMAND | _LAST) or command_end > len(content):
             return None
         if context_id not in self.contexts or length > min(self._maximum_length, LARGEST_COMMAND_BYTES):
             return None  # malformed: the long way says how
-        command = bytearray(content[_SHORTEST:])
+        has_data_set = command_end < len(content)
+        if has_data_set and not self._is_last_fragment(content, command_end, context_id):
+            return None
+        command = bytearray(content[_SHORTEST:command_end])
         command_set = decode_command(command)
-        return None if command_set.has_data_set else Message(context_id, command_set, command, None)
+        if command_set.has_data_set is not has_data_set:
+            return None
+        data = self._data
+        if has_data_set:
+            data.extend(memoryview(content)[command_end + _SHORTEST :])
+            self._data = self._new_sink()
+        return _message(context_id, command_set, command, data)
+
+    def _is_last_fragment(self, content: Buffer, at: int, context_id: int) -> bool:
+        """Say whether the rest of the bytes is one P-DATA-TF with the whole data set of a message."""
+        left = len(content) - at
+        if left <= _SHORTEST or left - 6 > (self._maximum_length or LARGEST_DATA_SET_BYTES):
+            return False
+        if left - _SHORTEST > self._largest_data_set_bytes:
+            return False
+        return _PDU_AND_PDV.unpack_from(content, at) == (_P_DATA_TF, left - 6, left - 10, context_id, _LAST)
 
     def _unit_ended(self) -> Event | None:
         unit, self._unit, self._unit_bytes = self._unit, bytearray(), _PDU.size
@@ -408,7 +448,15 @@ class UpperLayer:
         command_set, data = self._command_set, self._data
         if command_set is None:
             return None
-        message = Message(self._context_id, command_set, self._command, data if command_set.has_data_set else None)
+        message = _message(self._context_id, command_set, self._command, data)
         self._context_id, self._command_set = 0, None
-        self._command, self._data = bytearray(), bytearray()
+        self._command, self._data = bytearray(), self._new_sink()
         return message
+
+
+def _message(context_id: int, command_set: CommandSet, command: bytearray, data: DataSink) -> Message:
+    if not command_set.has_data_set:
+        return Message(context_id, command_set, command, None)
+    if isinstance(data, bytearray):
+        return Message(context_id, command_set, command, data)
+    return Message(context_id, command_set, command, None, data)

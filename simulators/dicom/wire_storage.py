@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..service import ServiceSettings
 from .acceptor import Acceptor
 from .dimse import CommandField, c_store_rsp
 from .errors import ProtocolError
-from .image_archive import Arrival, Taken
+from .image_archive import Arrival, Digested, Taken
 from .storage_classes import storage_sop_classes, storage_syntaxes
 from .store_handler import NO_DATA_SET, Answer, StoreHandler
-from .upper_layer import Message
+from .upper_layer import DataSink, Message
 
 _LARGE_BYTES = 1 << 20  # from here on a thread keeps the image: writing it takes longer than handing it over
 
@@ -45,6 +46,7 @@ class StorageProvider:
     def __init__(self, settings: ServiceSettings) -> None:
         self.syntaxes = dict.fromkeys(storage_sop_classes(), frozenset(storage_syntaxes()))
         self._handler = StoreHandler(settings)
+        self.new_sink: Callable[[], DataSink] = bytearray if self._handler.keeps else Digested
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[_Request, Taken]] = []  # to be recorded at the end of this turn, then answered
 
@@ -54,14 +56,15 @@ class StorageProvider:
         if command.command_field != CommandField.C_STORE_RQ:
             raise ProtocolError(f"storage: expected a C-STORE-RQ, found command {command.command_field:04X}H")
         request = _Request(association, message.context_id, command.message_id, command.sop_class, command.sop_instance)
-        if message.data is None:
+        data_set = message.sink if isinstance(message.sink, Digested) else message.data
+        if data_set is None:
             self._taken(request, NO_DATA_SET)
             return
         arrival = Arrival(
-            command.sop_class, command.sop_instance, association.context(message.context_id).transfer_syntax, message.data,
+            command.sop_class, command.sop_instance, association.context(message.context_id).transfer_syntax, data_set,
             association.peer, association.calling_ae,
         )  # fmt: skip
-        if len(message.data) < _LARGE_BYTES or not self._handler.keeps:
+        if len(data_set) < _LARGE_BYTES or not self._handler.keeps:
             self._taken(request, self._handler.take(arrival))
             return
         association.occupy(command.message_id)

@@ -11,7 +11,7 @@ import msgspec
 
 from .rows import Row
 
-BENCHMARKS = ("dicom_store", "hl7_messages")
+BENCHMARKS = ("dicom_store", "dicom_balanced", "hl7_messages", "idle_associations")
 
 
 def main() -> int:

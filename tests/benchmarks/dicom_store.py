@@ -41,7 +41,7 @@ RATIO_MIN = 1.5
 LEAST_ROUNDS = 9
 _ADDRESS = "127.0.0.1"
 _SOURCE = "127.1.0.1"
-_AE = "BENCH"
+AE_TITLE = "BENCH"
 _START_LIMIT_S = 10.0
 _TIMEOUTS = Timeouts(connect_s=5, negotiate_s=5, send_s=10, response_s=10)
 
@@ -73,7 +73,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
     """
     if rounds < LEAST_ROUNDS and not quick:
         raise BarError(f"rounds: expected at least {LEAST_ROUNDS}, found {rounds}")
-    with tempfile.TemporaryDirectory(prefix="preflight-bench-") as directory, _storescp(Path(directory)) as port:
+    with tempfile.TemporaryDirectory(prefix="preflight-bench-") as directory, storescp(Path(directory)) as port:
         return [_row(series, rounds, quick, Path(directory), port) for series in _SERIES]
 
 
@@ -82,7 +82,7 @@ def _row(series: _Series, rounds: int, quick: bool, directory: Path, port: int) 
     image = generated_image("CT", series.size_bytes, seed=series.size_bytes)
     identity, study, of_series, patient = map(identities.next, (Kind.INSTANCE, Kind.STUDY, Kind.SERIES, Kind.PATIENT))
     file = directory / f"{series.name}.dcm"
-    _write_file(image.instance.named(identity, study, of_series, patient, None), file)
+    write_file(image.instance.named(identity, study, of_series, patient, None), file)
     objects = series.quick_objects if quick else series.objects
     ours: list[float] = []
     dcmtk: list[float] = []
@@ -99,7 +99,7 @@ def _ours_per_s(image: EncodedInstance, identities: IdentitySource, port: int, o
     study, series, patient = (identities.next(kind) for kind in (Kind.STUDY, Kind.SERIES, Kind.PATIENT))
     ones = (identities.next(Kind.INSTANCE) for _ in range(objects))
     target = Target(_ADDRESS, port, Service.DICOM)
-    with Modality(target, _SOURCE, calling_ae=_AE, called_ae=_AE, images=(image,), timeouts=_TIMEOUTS) as modality:
+    with Modality(target, _SOURCE, calling_ae=AE_TITLE, called_ae=AE_TITLE, images=(image,), timeouts=_TIMEOUTS) as modality:
         modality.open()
         named = ((image.named(one, study, series, patient, None), Attempt(one)) for one in ones)
         begun_ns = time.monotonic_ns()
@@ -120,9 +120,9 @@ def _dcmtk_per_s(file: Path, port: int, objects: int) -> float:
 
 
 def _storescu_s(file: Path, port: int, objects: int) -> float:
-    command = [STORESCU, "--propose-little", "--call", _AE, "--repeat", str(objects), _ADDRESS, str(port), str(file)]
+    command = [STORESCU, "--propose-little", "--call", AE_TITLE, "--repeat", str(objects), _ADDRESS, str(port), str(file)]
     begun_ns = time.monotonic_ns()
-    ended = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     took_s = (time.monotonic_ns() - begun_ns) / 1e9
     if ended.returncode:
         raise BarError(f"{STORESCU}: expected exit code 0, found {ended.returncode}: {ended.stderr[-500:]}")
@@ -130,23 +130,27 @@ def _storescu_s(file: Path, port: int, objects: int) -> float:
 
 
 @contextmanager
-def _storescp(directory: Path) -> Iterator[int]:
+def storescp(directory: Path, *options: str) -> Iterator[int]:
+    """Run a storescp that throws away what it takes, called BENCH; yield its port once it answers."""
     with socket.socket() as free:
         free.bind(("0.0.0.0", 0))  # as storescp will: a port in TIME_WAIT at any address is not free for it
         port: int = free.getsockname()[1]
-    command = [STORESCP, "--ignore", "--accept-all", "--aetitle", _AE, str(port)]
-    with subprocess.Popen(command, env=_environment(), cwd=directory) as process:
+    command = [STORESCP, "--ignore", "--accept-all", "--aetitle", AE_TITLE, *options, str(port)]
+    with subprocess.Popen(command, env=environment(), cwd=directory) as process:
         try:
-            _wait_until_it_answers(process, port)
+            wait_until_it_answers(process, port)
             yield port
         finally:
             process.terminate()
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
+def wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
+    """Return when an SCP called BENCH accepts an association; BarError when it ends, or does not answer within 10 s."""
     deadline_ns = time.monotonic_ns() + int(_START_LIMIT_S * 1e9)
     while True:
-        modality = Modality(Target(_ADDRESS, port, Service.DICOM), _SOURCE, calling_ae=_AE, called_ae=_AE, timeouts=_TIMEOUTS)
+        modality = Modality(
+            Target(_ADDRESS, port, Service.DICOM), _SOURCE, calling_ae=AE_TITLE, called_ae=AE_TITLE, timeouts=_TIMEOUTS
+        )
         try:
             with modality:
                 modality.open()
@@ -156,7 +160,8 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
                 raise BarError(f"{STORESCP}: expected it to answer within {_START_LIMIT_S:g} s: {failed.reason}") from failed
 
 
-def _write_file(instance: EncodedInstance, path: Path) -> None:
+def write_file(instance: EncodedInstance, path: Path) -> None:
+    """Write an instance as a Part 10 file, for programs that send files."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(instance.sop_class)
     meta.MediaStorageSOPInstanceUID = UID(instance.sop_instance.decode("ascii"))
@@ -167,5 +172,6 @@ def _write_file(instance: EncodedInstance, path: Path) -> None:
     path.write_bytes(bytes(128) + b"DICM" + encoded.getvalue() + b"".join(instance.buffers))
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return what DCMTK's programs are started with: without TCP_NODELAY small stores stand in Nagle's 40 ms."""
     return {**os.environ, "TCP_NODELAY": "1"}

@@ -1,0 +1,196 @@
+"""Images a second through HAProxy: our modality → our wire engine, against DCMTK's storescu → storescp, and bare C.
+
+Method. One HAProxy with a listener for each pair stands before all rounds. In each round the pairs send the same image, in
+turn (who is first alternates), over as many associations, one request in flight on each. Ours digests, and writes a receipt
+for every image before its answer; storescp ignores what it takes (`--ignore`, a process for each association). Our modalities
+are threads of one process, each with an association that is open before the clock starts; storescu is a process for each
+association, from whose time that of a second run with a tenth of the objects is taken off, and its objects too. TCP_NODELAY
+is on at every end. The limit is a C ping-pong of the same bytes. Nobody is bound to a processor.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from simulators.client import Attempt, Target, Timeouts
+from simulators.dicom.dimse import c_store_rq, c_store_rsp
+from simulators.dicom.instances import EncodedInstance
+from simulators.dicom.modality import Modality
+from simulators.dicom.samples import generated_image
+from simulators.journal import journal_path, read_receipts
+from simulators.operations import IdentitySource, Kind, Outcome, Service
+
+from .dicom_store import AE_TITLE, STORESCU, environment, storescp, write_file
+from .nodes import haproxy, storage_scp
+from .rows import BarError, Row, row_of_rounds
+
+_ADDRESS = "127.0.0.1"
+_SOURCE = "127.1.0.1"
+_PDU_BYTES = 12  # of a PDU and its PDV, around each command and each data set
+_TIMEOUTS = Timeouts(connect_s=5, negotiate_s=10, send_s=10, response_s=10)
+_RUN = 1
+
+
+class _Series(NamedTuple):
+    name: str
+    size_bytes: int
+    associations: int
+    objects: int
+    ratio_min: dict[str, float]
+
+
+_SERIES = (
+    _Series("8 KB", 8 << 10, 1, 4000, {"dcmtk": 2.0}),
+    _Series("8 KB", 8 << 10, 16, 8000, {"dcmtk": 2.0}),
+    _Series("512 KB", 512 << 10, 1, 800, {"dcmtk": 1.5, "limit": 0.6}),
+    _Series("512 KB", 512 << 10, 4, 1600, {"dcmtk": 1.5, "limit": 0.6}),
+)
+
+
+class _Ports(NamedTuple):
+    ours: int
+    dcmtk: int
+    limit: int
+
+
+def run(rounds: int, quick: bool) -> list[Row]:
+    """Measure every size and number of associations.
+
+    Parameters
+    ----------
+    rounds : int
+        Interleaved rounds.
+    quick : bool
+        A tenth of the objects: to see that it works, not to quote.
+
+    Raises
+    ------
+    BarError
+        When an image was not acknowledged and receipted, or a program fails.
+    """
+    identities = IdentitySource(_RUN, 0)
+    rows, sent = [], 0
+    with tempfile.TemporaryDirectory(prefix="preflight-bench-") as name, ExitStack() as stack:
+        directory = Path(name)
+        node = stack.enter_context(storage_scp("simulators.dicom.wire_scp", directory / "node", 64))[1]
+        dcmtk = stack.enter_context(storescp(directory, "--fork"))
+        pingpong = _compiled(directory)
+        for series in _SERIES:
+            objects = series.objects // 10 if quick else series.objects
+            rows.append(_row(series._replace(objects=objects), rounds, directory, identities, (node, dcmtk), pingpong))
+            sent += objects * (rounds + 1)
+        found = sum(1 for receipt in read_receipts(journal_path(directory / "node", Service.DICOM)) if receipt.run == _RUN)
+        if found != sent:
+            raise BarError(f"wire engine: expected a receipt for each of {sent} images, found {found}")
+    return rows
+
+
+def _row(
+    series: _Series, rounds: int, directory: Path, identities: IdentitySource, behind: tuple[int, int], pingpong: Path
+) -> Row:
+    image = generated_image("CT", series.size_bytes, seed=series.size_bytes).instance
+    file = directory / f"{series.size_bytes}.dcm"
+    one, study, of_series, patient = map(identities.next, (Kind.INSTANCE, Kind.STUDY, Kind.SERIES, Kind.PATIENT))
+    copy = image.named(one, study, of_series, patient, None)
+    write_file(copy, file)
+    uid = copy.sop_instance.decode("ascii")
+    request = len(c_store_rq(1, image.sop_class, uid)) + image.size_bytes + 2 * _PDU_BYTES
+    reply = len(c_store_rsp(1, image.sop_class, uid)) + _PDU_BYTES
+    serve = [str(pingpong), "serve", _ADDRESS, str(request), str(reply)]
+    with ExitStack() as stack:
+        limit = stack.enter_context(subprocess.Popen(serve, stdout=subprocess.PIPE, text=True))
+        stack.callback(limit.terminate)
+        if limit.stdout is None:
+            raise BarError("pingpong: expected its port on a pipe, found no pipe")
+        through = stack.enter_context(
+            haproxy(directory, {"ours": behind[0], "dcmtk": behind[1], "limit": int(limit.stdout.readline())})
+        )
+        ports = _Ports(**through)
+        pairs: dict[str, Callable[[], float]] = {
+            "ours": lambda: _ours_per_s(series, image, identities, ports.ours),
+            "dcmtk": lambda: _dcmtk_per_s(series, file, ports.dcmtk),
+            "limit": lambda: _limit_per_s(series, pingpong, ports.limit, request, reply),
+        }
+        figures: dict[str, list[float]] = {name: [] for name in pairs}
+        for number in range(rounds + 1):  # the first one warms up
+            for name in list(pairs)[:: -1 if number % 2 else 1]:
+                figures[name].append(pairs[name]())
+    plural = "s" if series.associations > 1 else ""
+    measured: dict[str, Sequence[float]] = {name: rates[1:] for name, rates in figures.items()}
+    return row_of_rounds(
+        f"C-STORE of {series.name} through HAProxy, {series.associations} association{plural}", "objects/s",
+        measured["ours"], {"dcmtk": measured["dcmtk"]}, limit=measured["limit"], ratio_min=series.ratio_min,
+    )  # fmt: skip
+
+
+def _ours_per_s(series: _Series, image: EncodedInstance, identities: IdentitySource, port: int) -> float:
+    each = series.objects // series.associations
+    begin, end = (threading.Barrier(series.associations + 1) for _ in range(2))
+    failures: list[str] = []
+
+    def store() -> None:
+        study, of_series, patient = (identities.next(kind) for kind in (Kind.STUDY, Kind.SERIES, Kind.PATIENT))
+        ones = (identities.next(Kind.INSTANCE) for _ in range(each))
+        named = ((image.named(one, study, of_series, patient, None), Attempt(one)) for one in ones)
+        target = Target(_ADDRESS, port, Service.DICOM)
+        with Modality(
+            target, _SOURCE, calling_ae=AE_TITLE, called_ae=AE_TITLE, images=(image,), timeouts=_TIMEOUTS
+        ) as modality:
+            modality.open()
+            begin.wait()
+            stored = modality.store_all(named)
+            failures.extend(modality.last_failure for one in stored if one.outcome is not Outcome.ACKNOWLEDGED)
+            end.wait()
+
+    threads = [threading.Thread(target=store) for _ in range(series.associations)]
+    for thread in threads:
+        thread.start()
+    begin.wait()
+    begun_ns = time.monotonic_ns()
+    end.wait()
+    took_ns = time.monotonic_ns() - begun_ns
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise BarError(f"wire engine: expected every image acknowledged, found {failures[0]}")
+    return each * series.associations * 1e9 / took_ns
+
+
+def _dcmtk_per_s(series: _Series, file: Path, port: int) -> float:
+    each = series.objects // series.associations
+    few = each // 10
+    few_s, all_s = (_storescus_s(series.associations, file, port, objects) for objects in (few, each))
+    if all_s <= few_s:
+        found = f"{all_s:.3f} s and {few_s:.3f} s"
+        raise BarError(f"{STORESCU}: expected {each} objects to take longer than {few}, found {found}")
+    return (each - few) * series.associations / (all_s - few_s)
+
+
+def _storescus_s(processes: int, file: Path, port: int, objects: int) -> float:
+    command = [STORESCU, "--propose-little", "--call", AE_TITLE, "--repeat", str(objects), _ADDRESS, str(port), str(file)]
+    begun_ns = time.monotonic_ns()
+    running = [subprocess.Popen(command, env=environment()) for _ in range(processes)]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        raise BarError(f"{STORESCU}: expected exit code 0, found {codes}")
+    return (time.monotonic_ns() - begun_ns) / 1e9
+
+
+def _limit_per_s(series: _Series, pingpong: Path, port: int, request: int, reply: int) -> float:
+    numbers = (port, series.associations, series.objects, request, reply)
+    command = [str(pingpong), "drive", _ADDRESS, *map(str, numbers)]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return series.objects / float(answer.stdout)
+
+
+def _compiled(directory: Path) -> Path:
+    program, source = directory / "pingpong", Path(__file__).with_name("pingpong.c")
+    subprocess.run(["gcc", "-O2", "-pthread", "-o", str(program), str(source)], check=True)
+    return program

@@ -1,0 +1,102 @@
+"""What associations cost that do nothing: 5,000 on our wire engine, against 50 on the pynetdicom engine.
+
+Method. Both SCPs run at the same time, each with its associations open and silent. A round is two seconds in which the time
+that each process spent on a processor is read from the kernel (/proc/PID/schedstat, nanoseconds). Memory is what the process
+has to itself (USS), less what it had before the first association, at the end; the kernel's socket buffers are not in it.
+Figures are turned so that more is better: associations that one core, or one MB, could hold.
+"""
+
+from __future__ import annotations
+
+import resource
+import select
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from simulators.client import Target, Timeouts
+from simulators.dicom.association import Association
+from simulators.dicom.dimse import VERIFICATION
+from simulators.dicom.negotiation import ProposedContext
+from simulators.operations import Service
+
+from .dicom_store import AE_TITLE
+from .nodes import storage_scp
+from .rows import Row, row_of_rounds
+
+_OURS, _PEERS = 5000, 50
+_CORE_MAX = 0.02  # of one core, for all of ours
+_KB_MAX = 40.0  # for each
+_WINDOW_S = 2.0
+_LEAST_NS = 100_000  # of a window: a process that does nothing at all is credited with this
+_TIMEOUTS = Timeouts(connect_s=10, negotiate_s=20, send_s=10, response_s=10)
+_CONTEXTS = (ProposedContext(VERIFICATION, ("1.2.840.10008.1.2",)),)
+
+
+class _Crowd(NamedTuple):
+    process: psutil.Process
+    associations: int
+    bytes_before: int
+
+    def busy_ns(self) -> int:
+        """Return the time that the process has spent on processors."""
+        return sum(
+            int((thread / "schedstat").read_text().split()[0]) for thread in Path(f"/proc/{self.process.pid}/task").iterdir()
+        )
+
+    def each_bytes(self) -> float:
+        """Return what each association takes of memory."""
+        return max(1, self.process.memory_full_info().uss - self.bytes_before) / self.associations
+
+
+def run(rounds: int, quick: bool) -> list[Row]:
+    """Measure, and return a row for the processor and one for memory.
+
+    Parameters
+    ----------
+    rounds : int
+        Windows of two seconds.
+    quick : bool
+        A window of a quarter of a second: to see that it works, not to quote.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    window_s = _WINDOW_S / 8 if quick else _WINDOW_S
+    with tempfile.TemporaryDirectory(prefix="preflight-bench-") as directory, ExitStack() as stack:
+        ours = stack.enter_context(_crowd("simulators.dicom.wire_scp", Path(directory) / "ours", _OURS))
+        theirs = stack.enter_context(_crowd("simulators.dicom.storage_scp", Path(directory) / "theirs", _PEERS))
+        per_core: dict[_Crowd, list[float]] = {ours: [], theirs: []}
+        for _ in range(rounds):
+            before = {crowd: crowd.busy_ns() for crowd in per_core}
+            select.select([], [], [], window_s)  # the window that is measured: nothing is awaited
+            for crowd, figures in per_core.items():
+                figures.append(crowd.associations * window_s * 1e9 / max(_LEAST_NS, crowd.busy_ns() - before[crowd]))
+        memory_ours, memory_theirs = ([(1 << 20) / crowd.each_bytes()] * rounds for crowd in (ours, theirs))
+    return [
+        row_of_rounds(
+            "idle associations, processor", "/core", per_core[ours], {"pynetdicom": per_core[theirs]},
+            limit=[_OURS / _CORE_MAX] * rounds, ratio_min={"limit": 1.0},
+        ),
+        row_of_rounds(
+            "idle associations, memory", "/MB", memory_ours, {"pynetdicom": memory_theirs},
+            limit=[1024 / _KB_MAX] * rounds, ratio_min={"limit": 1.0},
+        ),
+    ]  # fmt: skip
+
+
+@contextmanager
+def _crowd(module: str, directory: Path, count: int) -> Iterator[_Crowd]:
+    with storage_scp(module, directory, count + 10) as (process, port), ExitStack() as stack:
+        node = psutil.Process(process.pid)
+        crowd = _Crowd(node, count, node.memory_full_info().uss)
+        for _ in range(count):
+            association = Association(
+                Target("127.0.0.1", port, Service.DICOM), "127.1.0.1", calling_ae="BENCH", called_ae=AE_TITLE,
+                contexts=_CONTEXTS, timeouts=_TIMEOUTS,
+            )  # fmt: skip
+            stack.callback(association.close)
+        yield crowd
