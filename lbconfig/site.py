@@ -87,6 +87,10 @@ class Limits(_Part, frozen=True, kw_only=True):
     `down_s`: from a failure to DOWN. `new_s`, `sticky_s`, `established_s`: from a node's death to the first success of a
     source not seen before, of one with a persistence entry, of one with an open session. `operation_s`: one operation
     without a fault. `halted_s`: from halting a real server until no session is left on it.
+
+    Under load: `p99_s` and `large_p99_s` bound the 99th percentile of operations of up to 1 MiB and of larger ones, from
+    their intended start; `added_s` what the balancer may add to the median; `storm_s` until every client that comes back at
+    once is served. `busiest_source_share`: the share of one source above which it is named.
     """
 
     down_s: Seconds
@@ -96,6 +100,10 @@ class Limits(_Part, frozen=True, kw_only=True):
     operation_s: Seconds
     halted_s: Seconds = 5
     busiest_source_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    p99_s: Seconds = 1.0
+    large_p99_s: Seconds = 30
+    added_s: Seconds = 0.005
+    storm_s: Seconds = 30
 
 
 class Vip(_Part, frozen=True, kw_only=True):
@@ -181,10 +189,12 @@ class Engines(_Part, frozen=True, kw_only=True):
     """Which implementation plays each simulated DICOM service.
 
     `pynetdicom` is the reference, for function checks and up to 16 associations; `wire` is ours, for crowds and load.
+    `under_load` plays both in load runs, where nodes keep receipts and no images.
     """
 
     storage: Engine = "pynetdicom"
     worklist: Engine = "pynetdicom"
+    under_load: Engine = "wire"
 
 
 class Clients(_Part, frozen=True, kw_only=True):
