@@ -68,6 +68,8 @@ class Journal:
         The node's name, 16 ASCII characters at most.
     service : Service
         Whose journal.
+    shared : bool
+        Whether several processes of the service write it; each of them opens it for itself.
 
     Raises
     ------
@@ -75,10 +77,10 @@ class Journal:
         From `append` too: a service that cannot write a receipt must not acknowledge.
     """
 
-    def __init__(self, directory: Path, node: str, service: Service) -> None:
+    def __init__(self, directory: Path, node: str, service: Service, *, shared: bool = False) -> None:
         self._node = node.encode("ascii")
         self._service = service
-        self._file = RecordFile(journal_path(directory, service), RECEIPT_MAGIC, RECEIPT_FIELDS)
+        self._file = RecordFile(journal_path(directory, service), RECEIPT_MAGIC, RECEIPT_FIELDS, shared=shared)
 
     def receipt(
         self, identity: Identity | None, identifier: str, payload: bytes | memoryview, peer: tuple[str, int], caller: str,

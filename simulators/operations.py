@@ -9,6 +9,7 @@ twenty million of them can be read as one array.
 from __future__ import annotations
 
 import enum
+import fcntl
 import functools
 import ipaddress
 import itertools
@@ -16,6 +17,7 @@ import os
 import struct
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -264,27 +266,32 @@ class RecordFile:
         At most 16 bytes that say what the records are.
     fields : tuple of (name, struct format)
         Little-endian, packed.
+    shared : bool
+        Whether other processes may have the file open for appending too; all of them must say so.
 
     Raises
     ------
     RecordError
         When the file holds something else, or a write did not go through whole.
+
+    Notes
+    -----
+    What several processes append with O_APPEND does not mix: the kernel finds the end of the file and writes there under one
+    lock of the inode (write(2); so it is on local files, not on NFS), and each batch is whole records. Two things are not
+    covered by that: to take back a batch that a full disk cut short, and to cut off what a kill left torn, while another
+    process appends behind it. Therefore a shared file is locked (flock(2), which dies with its process) for each write.
     """
 
-    def __init__(self, path: Path, magic: bytes, fields: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, path: Path, magic: bytes, fields: tuple[tuple[str, str], ...], *, shared: bool = False) -> None:
         self.path = path
         self._struct = record_struct(fields)
-        self._lock = threading.Lock()
+        self._lock: AbstractContextManager[object] = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        size = os.fstat(self._fd).st_size
-        if size < HEADER_BYTES:
-            os.ftruncate(self._fd, 0)
-            self._write(magic.ljust(HEADER_BYTES, b"\x00"))
-            return
-        with path.open("rb") as file:
-            check_header(path, file.read(HEADER_BYTES), magic)
-        os.ftruncate(self._fd, size - (size - HEADER_BYTES) % self._struct.size)
+        if shared:
+            self._lock = _AloneWith(self._fd)
+        with self._lock:
+            self._make_whole(magic)
 
     def append(self, records: Iterable[tuple[object, ...]]) -> None:
         """Append records with one write."""
@@ -307,6 +314,16 @@ class RecordFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _make_whole(self, magic: bytes) -> None:
+        size = os.fstat(self._fd).st_size
+        if size < HEADER_BYTES:
+            os.ftruncate(self._fd, 0)
+            self._write(magic.ljust(HEADER_BYTES, b"\x00"))
+            return
+        with self.path.open("rb") as file:
+            check_header(self.path, file.read(HEADER_BYTES), magic)
+        os.ftruncate(self._fd, size - (size - HEADER_BYTES) % self._struct.size)
+
     def _write(self, batch: bytes) -> None:
         try:
             written = os.write(self._fd, batch)
@@ -315,6 +332,26 @@ class RecordFile:
         if written != len(batch):
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)  # a torn record would shift all that follow
             raise RecordError(f"{self.path}: expected to append {len(batch)} bytes, found room for {written}")
+
+
+class _AloneWith:
+    """Keeps other threads and other processes from a file (flock(2)) for as long as the context lasts."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._threads = threading.Lock()  # to the kernel all threads of a process are the same owner of one open file
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._threads.release()
 
 
 HEADER_BYTES = 16
