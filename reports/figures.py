@@ -1,45 +1,29 @@
-"""The pictures of the report, as SVG that stands inside the page: nothing is loaded, and text stays text.
-
-Colours are those of Okabe and Ito, which colour-blind readers tell apart; shapes and dashes say the same once more, for a
-page printed in grey.
-"""
+"""The pictures of faults and traffic, as SVG that stands inside the page."""
 
 from __future__ import annotations
 
-import re
-import warnings
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from io import StringIO
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from .text import legible, shortened
+from .canvas import BLUE, FAINT, FIELD, GREEN, INK, LINES, RULE, VERMILLION, WIDTH_IN, drawing_style, svg_element
+from .text import shortened
 from .verdict import Timeline, TrafficSeries
 
-INK, FAINT, RULE = "#1b252d", "#5a6872", "#ccd3d8"
-_WIDTH_IN = 7.6
 _MOST_POINTS = 900  # of one line: a soak of hours would otherwise make a page of megabytes
-_FIELD = "#8a98a3"  # a fault's grey
 # Each moment of a fault's story: marker, fill, edge. What a newer harness adds is drawn as a small grey dot.
 _MOMENTS: dict[str, tuple[str, str, str]] = {
-    "fault": ("X", "#D55E00", "#D55E00"),
-    "first error": ("D", "#FFFFFF", "#D55E00"),
+    "fault": ("X", VERMILLION, VERMILLION),
+    "first error": ("D", "#FFFFFF", VERMILLION),
     "DOWN": ("v", INK, INK),
-    "first success elsewhere": ("o", "#0072B2", "#0072B2"),
+    "first success elsewhere": ("o", BLUE, BLUE),
     "fault ends": ("P", "#FFFFFF", INK),
-    "UP": ("^", "#009E73", "#009E73"),
+    "UP": ("^", GREEN, GREEN),
 }
 _OTHER_MOMENT = (".", FAINT, FAINT)
-_LINES: tuple[tuple[str, str], ...] = (
-    ("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#56B4E9", "-"), ("#E69F00", "--"),
-)  # fmt: skip
 
 
 def timeline_svg(name: str, timelines: Sequence[Timeline]) -> str:
@@ -57,8 +41,8 @@ def timeline_svg(name: str, timelines: Sequence[Timeline]) -> str:
     str
         An `<svg>` element with a title and a description.
     """
-    with _style():
-        figure = Figure(figsize=(_WIDTH_IN, 0.95 + 0.42 * max(1, len(timelines))), layout="constrained")
+    with drawing_style():
+        figure = Figure(figsize=(WIDTH_IN, 0.95 + 0.42 * max(1, len(timelines))), layout="constrained")
         axes = figure.add_subplot()
         for lane, timeline in enumerate(timelines):
             _draw_lane(axes, lane, timeline)
@@ -74,7 +58,7 @@ def timeline_svg(name: str, timelines: Sequence[Timeline]) -> str:
         axes.legend(handles=[_mark(what) for what in kinds], loc="lower left", bbox_to_anchor=(0, 1), ncols=6,
                     handletextpad=0.2, columnspacing=1.4, borderaxespad=0.2)  # fmt: skip
         fault = timelines[0].fault if timelines else ""
-        return _svg(figure, name, f"Time line of: {fault}", _story(timelines))
+        return svg_element(figure, name, f"Time line of: {fault}", _story(timelines))
 
 
 def traffic_svg(name: str, series: Sequence[TrafficSeries], faults: Sequence[tuple[str, float, float]]) -> str:
@@ -96,13 +80,13 @@ def traffic_svg(name: str, series: Sequence[TrafficSeries], faults: Sequence[tup
     """
     vips = list(dict.fromkeys(line.vip for line in series))
     nodes = list(dict.fromkeys(line.node for line in series))
-    with _style():
-        figure = Figure(figsize=(_WIDTH_IN, 0.9 + 1.05 * max(1, len(vips))), layout="constrained")
+    with drawing_style():
+        figure = Figure(figsize=(WIDTH_IN, 0.9 + 1.05 * max(1, len(vips))), layout="constrained")
         panels = figure.subplots(max(1, len(vips)), 1, sharex=True, squeeze=False)[:, 0]
         for panel, vip in zip(panels, vips, strict=False):
             _draw_panel(panel, vip, [line for line in series if line.vip == vip], nodes)
             for _, begin_s, end_s in faults:
-                panel.axvspan(begin_s, end_s, color=_FIELD, alpha=0.18, linewidth=0)
+                panel.axvspan(begin_s, end_s, color=FIELD, alpha=0.18, linewidth=0)
         for number, (_, begin_s, end_s) in enumerate(faults, 1):
             panels[0].annotate(str(number), ((begin_s + end_s) / 2, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
                                textcoords="offset points", ha="center", va="bottom", fontsize=7.5, color=INK)  # fmt: skip
@@ -111,27 +95,7 @@ def traffic_svg(name: str, series: Sequence[TrafficSeries], faults: Sequence[tup
         handles = {line.get_label(): line for panel in panels for line in panel.get_lines()}
         if handles:
             figure.legend(handles=list(handles.values()), loc="outside upper left", ncols=6)
-        return _svg(figure, name, "Traffic of each node over time", _traffic_story(series, faults))
-
-
-def _style() -> AbstractContextManager[None]:
-    return mpl.rc_context(
-        {
-            "svg.fonttype": "none",  # text stays text: it can be searched, and read aloud
-            "text.parse_math": False,  # a dollar sign in a name is a dollar sign
-            "font.size": 8.5,
-            "text.color": INK,
-            "axes.edgecolor": RULE,
-            "axes.labelcolor": FAINT,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.unicode_minus": False,
-            "xtick.color": FAINT,
-            "ytick.color": FAINT,
-            "ytick.major.size": 0,
-            "legend.frameon": False,
-        }
-    )
+        return svg_element(figure, name, "Traffic of each node over time", _traffic_story(series, faults))
 
 
 def _draw_lane(axes: Axes, lane: int, timeline: Timeline) -> None:
@@ -139,11 +103,11 @@ def _draw_lane(axes: Axes, lane: int, timeline: Timeline) -> None:
     axes.axhline(lane, color=RULE, linewidth=0.8, zorder=0)
     if "fault" in at_s and "fault ends" in at_s:
         axes.barh(
-            lane, at_s["fault ends"] - at_s["fault"], left=at_s["fault"], height=0.56, color=_FIELD, alpha=0.18, linewidth=0
+            lane, at_s["fault ends"] - at_s["fault"], left=at_s["fault"], height=0.56, color=FIELD, alpha=0.18, linewidth=0
         )
     if "first error" in at_s and at_s.get("first success elsewhere", -1.0) >= at_s["first error"]:
         span_s = at_s["first success elsewhere"] - at_s["first error"]
-        axes.barh(lane, span_s, left=at_s["first error"], height=0.16, color="#D55E00", alpha=0.55, linewidth=0)
+        axes.barh(lane, span_s, left=at_s["first error"], height=0.16, color=VERMILLION, alpha=0.55, linewidth=0)
     for event in timeline.events:
         axes.add_line(_mark(event.what, event.at_s, lane))
 
@@ -156,7 +120,7 @@ def _mark(what: str, at_s: float = 0.0, lane: float = 0.0) -> Line2D:
 
 def _draw_panel(panel: Axes, vip: str, series: Sequence[TrafficSeries], nodes: Sequence[str]) -> None:
     for line in series:
-        colour, dashes = _LINES[nodes.index(line.node) % len(_LINES)]
+        colour, dashes = LINES[nodes.index(line.node) % len(LINES)]
         at_s, rates = _thinned(line)
         label = shortened(line.node, 24)
         panel.plot(at_s, rates, color=colour, linestyle=dashes, linewidth=1.3, drawstyle="steps-post", label=label)
@@ -186,40 +150,3 @@ def _traffic_story(series: Sequence[TrafficSeries], faults: Sequence[tuple[str, 
         f"Fault {number}, {what}: {begin_s:.1f} to {end_s:.1f} s." for number, (what, begin_s, end_s) in enumerate(faults, 1)
     ]
     return " ".join(told)
-
-
-def _svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """Render a figure as an element of an HTML page: no prolog, no name spaces, its own ids, words for who cannot see."""
-    page = StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():  # the salt: same picture, same bytes
-        warnings.filterwarnings("ignore", message="Glyph")  # text stays text: the reader's own fonts will have it
-        FigureCanvasSVG(figure).print_figure(
-            page, format="svg", dpi=72, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
-    root = ET.fromstring(legible(page.getvalue()))  # noqa: S314  matplotlib's own output, not a stranger's
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag.endswith(("}style", "}metadata")):  # an inline <style> would rule the whole page
-                parent.remove(child)
-    for element in root.iter():
-        _localise(element, name)
-    spoken = f"{name}-title {name}-desc"
-    root.attrib = {"viewBox": root.get("viewBox", ""), "role": "img", "aria-labelledby": spoken, "class": "picture"}
-    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
-        words = ET.Element(tag, {"id": f"{name}-{tag}"})
-        words.text = legible(text)
-        root.insert(place, words)
-    return ET.tostring(root, encoding="unicode")
-
-
-def _localise(element: ET.Element, name: str) -> None:
-    element.tag = element.tag.rpartition("}")[2]
-    attributes = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
-    if "id" in attributes:
-        attributes["id"] = f"{name}-{attributes['id']}"
-    if attributes.get("href", "").startswith("#"):
-        attributes["href"] = f"#{name}-{attributes['href'][1:]}"
-    for key, value in attributes.items():
-        value = value.replace("url(#", f"url(#{name}-") if key in ("clip-path", "style", "fill") else value
-        attributes[key] = re.sub(r"(font: [^';]*?)'[^;]*", r"\1sans-serif", value) if key == "style" else value
-    element.attrib = attributes

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from .load_picture import LoadPicture
+
 CheckVerdict = Literal["pass", "fail", "unknown", "skipped", "waived"]
 ReportVerdict = Literal["pass", "pass_with_waivers", "fail", "incomplete"]
 Subject = Literal["balancer", "node", "network", "harness"]
@@ -133,6 +135,7 @@ class Pictures(_Part, frozen=True, kw_only=True):
     timelines: list[Timeline] = []
     traffic: list[TrafficSeries] = []
     faults: list[tuple[str, float, float]] = []  # what, from, to, in seconds from the run's begin
+    load: list[LoadPicture] = []
 
 
 def verdict_of(checks: list[CheckResult], *, partial: bool, missing_required: bool = False) -> ReportVerdict:
