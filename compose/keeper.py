@@ -163,6 +163,8 @@ class Keeper:
             os.kill(pid, number)
             if number == signal.SIGSTOP and not _is_stopped(pid):
                 os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # all of its threads stand, or it ended
+            if number in (signal.SIGSTOP, signal.SIGCONT):
+                _signal_workers(pid, number)
         return alive
 
     def _refuse(self, names: list[str]) -> dict[str, Any]:
@@ -248,6 +250,16 @@ def _kill(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def _signal_workers(parent: int, number: int) -> None:
+    """Stop or continue the processes that a service shares its work with; ends of it they follow by themselves."""
+    workers = descendants(parent)
+    for pid in workers:
+        _kill(pid, number)
+    for pid in workers if number == signal.SIGSTOP else ():
+        while _stat(pid) and not _is_stopped(pid):  # not our own children: waitid(2) knows nothing of them
+            os.sched_yield()
 
 
 def _wait_for_exit(pid: int, timeout_s: float) -> None:

@@ -222,6 +222,7 @@ class NativeLab:
                 accept_unknown_called_ae=self.site.dicom.unknown_called_ae == "accepted",
                 storage=self.site.dicom.storage,
                 engines={"dicom": self.site.engines.storage, "dmwl": self.site.engines.worklist},
+                processes=self.site.engines.processes,
                 misbehaviour=_misbehaviour_of(node.name, self._defects),
             )
         return made

@@ -189,12 +189,14 @@ class Engines(_Part, frozen=True, kw_only=True):
     """Which implementation plays each simulated DICOM service.
 
     `pynetdicom` is the reference, for function checks and up to 16 associations; `wire` is ours, for crowds and load.
-    `under_load` plays both in load runs, where nodes keep receipts and no images.
+    `under_load` plays both in load runs, where nodes keep receipts and no images. `processes` share the work of each service
+    that `wire` plays, so that it may use more than one core.
     """
 
     storage: Engine = "pynetdicom"
     worklist: Engine = "pynetdicom"
     under_load: Engine = "wire"
+    processes: Annotated[int, Meta(ge=1, le=64)] = 1
 
 
 class Clients(_Part, frozen=True, kw_only=True):

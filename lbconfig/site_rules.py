@@ -111,6 +111,13 @@ def _real_servers(site: Site) -> Iterator[Problem]:
                 yield Problem(f"{key}[{j}].label", "a label other than the fallback's", f'"{server.label}"')
 
 
+def _processes_that_share_images(site: Site) -> Iterator[Problem]:
+    engines = site.engines
+    if engines.processes > 1 and engines.storage == "wire" and site.dicom.storage == "keep":
+        expected = '1 where the wire engine keeps images (engines.storage = "wire" and dicom.storage = "keep")'
+        yield Problem("engines.processes", expected, str(engines.processes))
+
+
 def _required_checks(site: Site) -> Iterator[Problem]:
     yield from _unique("required[{}]", "each check once", list(site.required))
     for i, check in enumerate(site.required):
@@ -147,5 +154,5 @@ def _unique(key: str, expected: str, values: Iterable[str]) -> Iterator[Problem]
 
 _RULES: tuple[Callable[[Site], Iterator[Problem]], ...] = (
     _addresses, _client_network, _unique_names, _one_vip_of_each_service, _unique_vip_endpoints, _real_servers,
-    _required_checks,
+    _processes_that_share_images, _required_checks,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from .misbehaviour import Misbehaviour
-from .service import ServiceName, ServiceSettings, Storage
+from .service import Processes, ServiceName, ServiceSettings, Storage
 
 Engine = Literal["pynetdicom", "wire"]
 SERVICES: tuple[ServiceName, ...] = ("dicom", "hl7", "dmwl", "https")
@@ -29,7 +29,8 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
 
     `directory` is the node's own folder, `site_directories` are those of all nodes, the own included. `certificate_file`
     and `key_file` are of the HTTPS service; `users` are the names and passwords of the web page. `engines` says which
-    implementation plays the dicom and the dmwl service: pynetdicom unless it is named here.
+    implementation plays the dicom and the dmwl service: pynetdicom unless it is named here; `processes` is how many of them
+    share the work of one service that the wire engine plays.
     """
 
     name: str
@@ -42,6 +43,7 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
     accept_unknown_called_ae: bool = False
     storage: Storage = "keep"
     engines: Mapping[ServiceName, Engine] = {}
+    processes: Processes = 1
     misbehaviour: Mapping[ServiceName, tuple[Misbehaviour, ...]] = {}
 
     def settings(self, service: ServiceName, listen_fd: int) -> ServiceSettings:
@@ -62,7 +64,7 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
             misbehaviour=self.misbehaviour.get(service, ()),
         )
         if self._is_wire(service):
-            settings = msgspec.structs.replace(settings, maximum_associations=_WIRE_ASSOCIATIONS)
+            settings = msgspec.structs.replace(settings, maximum_associations=_WIRE_ASSOCIATIONS, processes=self.processes)
         return settings
 
     def write_settings(self, service: ServiceName, listen_fd: int) -> Path:

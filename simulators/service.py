@@ -10,14 +10,16 @@ from __future__ import annotations
 import socket
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from .misbehaviour import Misbehaviour
 
 ServiceName = Literal["dicom", "hl7", "dmwl", "https"]
 Storage = Literal["keep", "digest"]
+Processes = Annotated[int, Meta(ge=1, le=64)]
 
 
 class SettingsError(Exception):
@@ -46,7 +48,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     storage : "keep" or "digest"
         Whether images are kept on disk and indexed, or only receipted: for load.
     maximum_associations : int
-        Associations at a time; a further one is rejected.
+        Associations at a time, of each process; a further one is rejected.
+    processes : int
+        1 to 64: how many processes accept from the listening socket (`simulators.prefork`).
     certificate_file, key_file : str or None
         PEM files of the HTTPS service.
     users : dict of str to str
@@ -64,6 +68,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     accept_unknown_called_ae: bool = False
     storage: Storage = "keep"
     maximum_associations: int = 200
+    processes: Processes = 1
     certificate_file: str | None = None
     key_file: str | None = None
     users: dict[str, str] = {}

@@ -70,6 +70,7 @@ class ApplicationEntity:
         self.connections: set[Acceptor] = set()
         self.buffer = memoryview(bytearray(_READ_BYTES))  # one for all: what is read is taken before anything else is
         self.held = 0  # associations
+        self.handled = 0  # requests
         self._maximum = settings.maximum_associations
         self._ae_title = settings.ae_title
         self._accepts_any = settings.accept_unknown_called_ae or settings.has(Misbehaviour.ACCEPTS_ANY_CALLED_AE)
@@ -296,6 +297,7 @@ class Acceptor(asyncio.BufferedProtocol):
 
     def _act(self, event: Event) -> None:
         if isinstance(event, Message):
+            self._entity.handled += 1
             if self._layer.contexts[event.context_id].abstract_syntax == VERIFICATION:
                 self._answer_echo(event)
             else:

@@ -76,7 +76,7 @@ class FindHandler:
     def __init__(self, settings: ServiceSettings) -> None:
         hides = settings.has(Misbehaviour.HIDES_ORDERS_OF_OTHERS)
         self._directories = tuple(map(Path, (settings.directory,) if hides else settings.site_directories))
-        self._journal = Journal(settings.node_directory, settings.node, Service.DMWL)
+        self._journal = Journal(settings.node_directory, settings.node, Service.DMWL, shared=settings.processes > 1)
         self._readers: queue.SimpleQueue[SiteReader] = queue.SimpleQueue()  # those that no search uses just now
         self._truncates = settings.has(Misbehaviour.TRUNCATES_WORKLIST)
         self._mixes_up = settings.has(Misbehaviour.MIXES_UP_PATIENTS)

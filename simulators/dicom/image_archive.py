@@ -157,6 +157,8 @@ class ImageArchive:
         The node's name.
     keeps : bool
         Whether images are kept as files and indexed, or only receipted.
+    shared : bool
+        Whether several processes receipt images; only where they are not kept.
 
     Raises
     ------
@@ -168,17 +170,18 @@ class ImageArchive:
     Files that were receipted and not indexed, because the service was killed in between, are indexed at the start.
     """
 
-    def __init__(self, directory: Path, node: str, *, keeps: bool) -> None:
+    def __init__(self, directory: Path, node: str, *, keeps: bool, shared: bool = False) -> None:
         self._directory = directory
         self._images = directory / "images"
         self._keeps = keeps
         self._lock = threading.Lock()
         self._partial = 0
-        self._journal = Journal(directory, node, Service.DICOM)
-        self._index = NodeStore(directory, "dicom")
+        self._journal = Journal(directory, node, Service.DICOM, shared=shared)
+        self._index: NodeStore | None = None
         self._known = SiteReader((directory,))
         if keeps:
             self._images.mkdir(exist_ok=True)
+            self._index = NodeStore(directory, "dicom")
             self._index.put(*self._unindexed())
 
     @property
@@ -227,6 +230,8 @@ class ImageArchive:
         """
         with self._lock:
             self._journal.append(*[one.receipt for one in taken for _ in range(one.times)])
+            if self._index is None:
+                return
             rows: dict[str, Instance] = {}
             for row in (one.row for one in taken if one.row is not None):
                 known = rows.get(row.sop_uid) or next(iter(self._known.instances("sop_uid = ?", (row.sop_uid,))), None)
@@ -237,7 +242,8 @@ class ImageArchive:
     def close(self) -> None:
         """Close journal and index."""
         self._journal.close()
-        self._index.close()
+        if self._index is not None:
+            self._index.close()
         self._known.close()
 
     def _keep(self, arrival: Arrival, payload: bytearray | memoryview) -> None:

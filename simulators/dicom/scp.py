@@ -77,8 +77,12 @@ def make_server(settings: ServiceSettings, contexts: list[PresentationContext], 
     Raises
     ------
     SettingsError
-        When `listen_fd` is not a listening TCP socket, or the AE title is none.
+        When `listen_fd` is not a listening TCP socket, the AE title is none, or several processes are wanted.
     """
+    if settings.processes != 1:
+        raise SettingsError(
+            f"processes: expected 1 for an engine of pynetdicom, found {settings.processes}; take the wire engine"
+        )
     _config.LOG_HANDLER_LEVEL = "none"  # its own handlers format every message, for nobody
     _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False  # they would be patients
     try:

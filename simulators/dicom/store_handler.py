@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..misbehaviour import Misbehaviour
 from ..operations import RecordError
-from ..service import ServiceSettings
+from ..service import ServiceSettings, SettingsError
 from .image_archive import Arrival, Entry, ImageArchive, Taken, UnreadableImage
 
 SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4, table B.2-1
@@ -41,12 +41,19 @@ class StoreHandler:
 
     Raises
     ------
+    SettingsError
+        When several processes are to keep images: each copies, counts and indexes as if it were alone.
     RecordError, OSError, sqlite3.Error
         When journal, images or index cannot be opened.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self._archive = ImageArchive(settings.node_directory, settings.node, keeps=settings.storage == "keep")
+        keeps, shared = settings.storage == "keep", settings.processes > 1
+        if keeps and shared:
+            raise SettingsError(
+                f'processes: expected 1 where images are kept, found {settings.processes}; set storage to "digest" for more'
+            )
+        self._archive = ImageArchive(settings.node_directory, settings.node, keeps=keeps, shared=shared)
         self._loses = settings.has(Misbehaviour.LOSES_EVERY_200TH)
         self._doubles = settings.has(Misbehaviour.STORES_ONE_TWICE)
         self._count = itertools.count(1)  # next() of a count is atomic in CPython

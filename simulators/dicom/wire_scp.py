@@ -1,11 +1,13 @@
 """The storage and the worklist SCP of a node for crowds and load: `python -m simulators.dicom.wire_scp SETTINGS.json`.
 
-asyncio over our own upper layer, with the handlers of the pynetdicom SCPs. Which of the two it is, its settings say.
+asyncio over our own upper layer, with the handlers of the pynetdicom SCPs. Which of the two it is, its settings say; also how
+many processes share its work, each with associations of its own and one journal for all. Each writes its pulse.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
 import socket
@@ -15,6 +17,8 @@ import sys
 import uvloop
 
 from simulators.operations import RecordError
+from simulators.prefork import serve_in_processes
+from simulators.pulse import keep_pulse, pulse_path
 from simulators.service import ServiceSettings, SettingsError, listening_socket, settings_of_command_line
 
 from .acceptor import ApplicationEntity, Provider
@@ -45,20 +49,31 @@ async def serve(settings: ServiceSettings) -> None:
     _allow_many_files()
     listening = listening_socket(settings.listen_fd)
     entity = ApplicationEntity(settings, _provider(settings))
+    path = pulse_path(settings.node_directory, settings.service)
+    pulse = asyncio.create_task(keep_pulse(path, lambda: len(entity.connections), lambda: entity.handled))
     server = await loop.create_server(entity.connection, sock=listening, backlog=_backlog(listening))
     await ended.wait()
     server.close()
     await entity.close()
+    pulse.cancel()
+    await asyncio.wait((pulse,))
 
 
 def main() -> None:
     """Run the service that the command line names; leave with 2, and the reason, when it cannot start."""
     settings = settings_of_command_line(sys.argv)
+    if settings.processes > 1:
+        os.environ["UV_TCP_SINGLE_ACCEPT"] = "1"  # else whoever wakes first takes all the connections of a burst
+    sys.exit(serve_in_processes(settings.processes, lambda _: _served(settings)))
+
+
+def _served(settings: ServiceSettings) -> int:
     try:
         uvloop.run(serve(settings))
     except (SettingsError, RecordError, OSError, sqlite3.Error) as error:
         print(f"{settings.node} {settings.service}: cannot start: {error}", file=sys.stderr)  # noqa: T201  the service's log
-        sys.exit(2)
+        return 2
+    return 0
 
 
 def _provider(settings: ServiceSettings) -> Provider:

@@ -121,6 +121,18 @@ def test_a_fault_is_known_while_it_lasts_and_undone_at_its_end(keeper: KeeperCli
     assert (keeper.status().faults, state_of(pid) in "RS") == ([], True)
 
 
+def test_a_service_is_paused_and_resumed_with_the_processes_that_share_its_work(keeper: KeeperClient, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    pid = keeper.start("service", ["sh", "-c", "sleep 1004 & echo $!; wait"], directory=tmp_path, log=log)
+    while not log.read_text().endswith("\n"):
+        assert state_of(pid) != "Z"
+    worker = int(log.read_text())
+    keeper.begin_fault("pause", ["service"], signal.SIGSTOP, undo=signal.SIGCONT)
+    assert (state_of(pid), state_of(worker)) == ("T", "T")
+    keeper.end_fault("pause")
+    assert state_of(worker) != "T"
+
+
 def test_stop_leaves_no_process_that_heeds_no_sigterm_and_no_grandchild(
     keeper: KeeperClient, marked: Marked, tmp_path: Path
 ) -> None:

@@ -221,6 +221,11 @@ WRONG = {
         top('required = ["REACH-1", "REACH-1"]'),
         "hospital.toml: required[1]: expected each check once, found REACH-1, as in required[0]",
     ),
+    "several processes that keep images": (
+        bottom('\n[engines]\nstorage = "wire"\nprocesses = 2\n'),
+        'hospital.toml: engines.processes: expected 1 where the wire engine keeps images (engines.storage = "wire" and '
+        'dicom.storage = "keep"), found 2',
+    ),
     "no TOML": (
         top("name = Mach7"),
         "hospital.toml: line 1, column 8: expected TOML, found a syntax error: Invalid value",

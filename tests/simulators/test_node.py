@@ -40,6 +40,11 @@ def test_the_wire_engine_is_chosen_for_each_service_and_carries_a_crowd(tmp_path
     assert [node.settings(service, 3).maximum_associations for service in ("dicom", "dmwl")] == [20_000, 200]
 
 
+def test_only_a_service_on_the_wire_engine_is_shared_by_processes(tmp_path: Path) -> None:
+    node = msgspec.structs.replace(node_in(tmp_path), engines={"dicom": "wire", "dmwl": "pynetdicom"}, processes=2)
+    assert [node.settings(service, 3).processes for service in ("dicom", "dmwl")] == [2, 1]
+
+
 def test_a_lie_is_told_by_its_own_service_alone(tmp_path: Path) -> None:
     lies = {service: node_in(tmp_path).settings(service, 3).misbehaviour for service in SERVICES}
     assert lies == {"dicom": (), "hl7": (Misbehaviour.SWAPS_MESSAGES,), "dmwl": (), "https": ()}
