@@ -258,7 +258,7 @@ def _signal_workers(parent: int, number: int) -> None:
     for pid in workers:
         _kill(pid, number)
     for pid in workers if number == signal.SIGSTOP else ():
-        while _stat(pid) and not _is_stopped(pid):  # not our own children: waitid(2) knows nothing of them
+        while _stat(pid)[:1] not in ([], ["T"], ["t"], ["Z"], ["X"]):  # no children of ours: waitid(2) knows nothing of them
             os.sched_yield()
 
 
