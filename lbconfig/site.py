@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from .clinical import Load
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(ge=0.001, le=2_147_483)]  # HAProxy counts milliseconds in 31 bits; infinity is refused too
 Weight = Annotated[int, Meta(ge=0, le=256)]
@@ -224,7 +226,8 @@ class Waiver(_Part, frozen=True, kw_only=True):
 class Site(_Part, frozen=True, kw_only=True):
     """One load-balanced site.
 
-    `required` lists the checks that decide; empty means all that the profile and the lab can do.
+    `required` lists the checks that decide; empty means all that the profile and the lab can do. `load` is what the hospital
+    asks of it, for load runs: every number has a default.
     """
 
     name: Annotated[str, Meta(min_length=1)]
@@ -236,6 +239,7 @@ class Site(_Part, frozen=True, kw_only=True):
     web: Web = Web()
     journey: JourneyLimits = JourneyLimits()
     engines: Engines = Engines()
+    load: Load = Load()
     required: tuple[str, ...] = ()
     node: tuple[Node, ...]
     vip: tuple[Vip, ...]

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from typing import NamedTuple, get_args
 
+from .clinical import MessageKind
 from .site import ServiceKind, Site, Vip
 
 FALLBACK_LABEL = "backup"  # the appliance's own name for the fallback server
+SHARES_SUM_WITHIN = 0.001  # what rounding shares to three digits may leave
 _CHECK = re.compile(r"(?P<check>[A-Z]+-[0-9]+)(?:/(?P<vip>[A-Za-z0-9._-]+))?")
 
 
@@ -116,6 +118,36 @@ def _processes_that_share_images(site: Site) -> Iterator[Problem]:
     if engines.processes > 1 and engines.storage == "wire" and site.dicom.storage == "keep":
         expected = '1 where the wire engine keeps images (engines.storage = "wire" and dicom.storage = "keep")'
         yield Problem("engines.processes", expected, str(engines.processes))
+
+
+def _load_modalities(site: Site) -> Iterator[Problem]:
+    entries = site.load.modality
+    yield from _unique("load.modality[{}].name", "a name that no other entry has", [entry.name for entry in entries])
+    own = {entry.name for entry in entries if entry.part_of is None}
+    for i, entry in enumerate(entries):
+        if entry.part_of is not None and entry.part_of not in own:
+            expected = f"one of the exams {', '.join(sorted(own)) or '(there are none)'}"
+            yield Problem(f"load.modality[{i}].part_of", expected, f'"{entry.part_of}"')
+        if entry.image_bytes % 2:
+            yield Problem(f"load.modality[{i}].image_bytes", "an even number (PS3.5 7.1.1)", str(entry.image_bytes))
+    total = sum(entry.share for entry in entries if entry.part_of is None)
+    if abs(total - 1) > SHARES_SUM_WITHIN:
+        yield Problem("load.modality", "shares that sum to 1, but for entries with part_of", f"{total:.4g}")
+
+
+def _load_lines(site: Site) -> Iterator[Problem]:
+    lines = site.load.line
+    yield from _unique("load.line[{}].name", "a name that no other line has", [line.name for line in lines])
+    carried = [kind for line in lines for kind in line.carries]
+    for kind in get_args(MessageKind):
+        if carried.count(kind) != 1:
+            yield Problem("load.line", f'exactly one line that carries "{kind}"', f"{carried.count(kind)}")
+
+
+def _load_hours(site: Site) -> Iterator[Problem]:
+    greatest = max(site.load.hourly_factors)
+    if greatest != 1:
+        yield Problem("load.hourly_factors", "1.0 in the peak hour, and nothing above it", f"{greatest:g} at most")
 
 
 def _required_checks(site: Site) -> Iterator[Problem]:
