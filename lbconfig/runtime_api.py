@@ -36,6 +36,9 @@ class BalancerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What serves: product, version, process id of the worker, seconds since it started, connections now and at most.
 
     `dropped_log_lines`: HAProxy drops a line of its log rather than wait for another thread that writes; it counts them.
+    `threads`: how many it has. `idle_share`: the part of the last second, 0 to 1 and averaged over the threads, in which they
+    waited for something to do. `connections_per_s`: accepted in the last second. `tasks`, `run_queue`: all there are, and
+    those that wait for a thread. `pipes`: in use for splicing.
     """
 
     product: str
@@ -46,6 +49,12 @@ class BalancerInfo(msgspec.Struct, frozen=True, kw_only=True):
     maxconn: int
     fd_limit: int
     dropped_log_lines: int
+    threads: int
+    idle_share: float
+    connections_per_s: int
+    tasks: int
+    run_queue: int
+    pipes: int
 
 
 class ServerState(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +97,10 @@ class ServerState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VipCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """What went through one VIP since HAProxy started. `bytes_in` are from clients, `bytes_out` to them."""
+    """What went through one VIP since HAProxy started. `bytes_in` are from clients, `bytes_out` to them.
+
+    `queued` are connections that wait just now for a place at a server; `response_errors` are servers that failed to answer.
+    """
 
     vip: str
     status: str
@@ -97,9 +109,11 @@ class VipCounters(msgspec.Struct, frozen=True, kw_only=True):
     most_sessions: int
     session_limit: int
     total_sessions: int
+    queued: int
     bytes_in: int
     bytes_out: int
     connection_errors: int
+    response_errors: int
     retries: int
     redispatches: int
     client_aborts: int
@@ -176,7 +190,9 @@ class RuntimeApi:
                 product=fields["Name"], version=fields["Version"], pid=int(fields["Pid"]),
                 uptime_s=int(fields["Uptime_sec"]), current_connections=int(fields["CurrConns"]),
                 maxconn=int(fields["Maxconn"]), fd_limit=int(fields["Ulimit-n"]),
-                dropped_log_lines=int(fields["DroppedLogs"]),
+                dropped_log_lines=int(fields["DroppedLogs"]), threads=int(fields["Nbthread"]),
+                idle_share=int(fields["Idle_pct"]) / 100, connections_per_s=int(fields["ConnRate"]),
+                tasks=int(fields["Tasks"]), run_queue=int(fields["Run_queue"]), pipes=int(fields["PipesUsed"]),
             )  # fmt: skip
         except (KeyError, ValueError) as error:
             raise self._unreadable("show info", f"the field {error}", answer) from None
@@ -316,9 +332,10 @@ def _counters(client: dict[str, str], server: dict[str, str]) -> VipCounters:
     return VipCounters(
         vip=client["# pxname"], status=server["status"], scheduler=server["algo"],
         current_sessions=_number(client["scur"]), most_sessions=_number(client["smax"]),
-        session_limit=_number(client["slim"]), total_sessions=_number(client["stot"]),
+        session_limit=_number(client["slim"]), total_sessions=_number(client["stot"]), queued=_number(server["qcur"]),
         bytes_in=_number(client["bin"]), bytes_out=_number(client["bout"]),
-        connection_errors=_number(server["econ"]), retries=_number(server["wretr"]), redispatches=_number(server["wredis"]),
+        connection_errors=_number(server["econ"]), response_errors=_number(server["eresp"]),
+        retries=_number(server["wretr"]), redispatches=_number(server["wredis"]),
         client_aborts=_number(server["cli_abrt"]), server_aborts=_number(server["srv_abrt"]),
     )  # fmt: skip
 

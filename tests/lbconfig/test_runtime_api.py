@@ -29,6 +29,12 @@ def test_the_state_of_a_running_balancer_is_read_whole(rig: Rig) -> None:
     ]  # fmt: skip
 
 
+def test_what_a_balancer_has_left_of_its_time_and_its_places_is_told(rig: Rig) -> None:
+    info = rig.api.info()
+    assert (info.threads >= 1, 0 <= info.idle_share <= 1, info.pipes, info.tasks > 0) == (True, True, 0, True)
+    assert [(vip.queued, vip.response_errors) for vip in rig.api.vip_counters()] == [(0, 0)] * 4
+
+
 def test_a_session_and_its_table_entry_name_the_client_and_its_server(rig: Rig) -> None:
     client = rig.connect("HL7", "127.1.2.3")
     (session,) = rig.api.sessions("HL7")
