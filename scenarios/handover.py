@@ -13,7 +13,7 @@ from reports.verdict import BalancerSeen, Pictures, Report, ReportVerdict
 from reports.writer import write_report
 from scenarios.acceptance import Acceptance, sha256
 from scenarios.episodes import Episode
-from scenarios.frames import operations_frame
+from scenarios.frames import columns
 from scenarios.pictures import pictures_of
 from scenarios.run import Run
 from simulators.operations import RecordError
@@ -21,6 +21,7 @@ from simulators.operations import RecordError
 EXIT_OF: dict[ReportVerdict, int] = {"pass": 0, "pass_with_waivers": 0, "fail": 1, "incomplete": 3}
 OPERATIONS = "operations.parquet"
 RECEIPTS = "receipts.parquet"
+PICTURED = ("workload", "service", "way", "outcome", "source", "node", "begun_ns", "ended_ns")
 BALANCER_LOG = "logs/haproxy.log"
 BALANCER_CONFIGURATION = "logs/haproxy.cfg"
 
@@ -40,11 +41,11 @@ def balancer_seen(lab: Lab, product: str) -> BalancerSeen:
 
 
 def write_records(run: Run, out: Path) -> pl.DataFrame:
-    """Write all operations and receipts of a run as Parquet; return the operations."""
-    operations = operations_frame([run.history_path])
-    operations.write_parquet(out / OPERATIONS)
-    run.all_receipts().write_parquet(out / RECEIPTS)
-    return operations
+    """Write all operations and receipts of a run as Parquet, piece by piece; return the operations, as far as pictures go."""
+    operations = run.scan_all_operations()
+    operations.sink_parquet(out / OPERATIONS)
+    run.scan_all_receipts().sink_parquet(out / RECEIPTS)
+    return columns(operations, *PICTURED)
 
 
 def keep_logs(lab: Lab, out: Path) -> None:

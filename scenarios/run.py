@@ -13,11 +13,12 @@ import polars as pl
 
 from compose.lab import CanReadJournals, Lab
 from lbconfig.site import RealServer, ServiceKind, Vip
-from scenarios.frames import operations_frame, own_receipts, receipts_frame
+from scenarios.frames import own_receipts, scan_operations, scan_receipts
 from simulators.client import Target, Timeouts
 from simulators.journal import Flag, journal_path
-from simulators.operations import IdentitySource, Kind, Operation, Service, Way, operation_file
+from simulators.operations import HEADER_BYTES, IdentitySource, Kind, Operation, Service, Way, operation_file
 
+LOAD_DIRECTORY = "load"  # in a run's directory: what the generators of load runs wrote
 STORED_KINDS = (Kind.INSTANCE, Kind.MESSAGE, Kind.NOTE)
 SERVICE_OF: dict[ServiceKind, Service] = {
     "dicom": Service.DICOM, "hl7": Service.HL7, "dmwl": Service.DMWL, "https": Service.HTTPS,
@@ -54,8 +55,14 @@ class Run:
 
     @property
     def history_path(self) -> Path:
-        """The file of all operations."""
+        """The file of the operations of this process."""
         return self._history.path
+
+    @property
+    def history_paths(self) -> list[Path]:
+        """The files of all operations: this process's, and those of every generator of every load run."""
+        generators = sorted((self.directory / LOAD_DIRECTORY).glob("**/generator-*.operations"))
+        return [self.history_path, *(path for path in generators if path.stat().st_size >= HEADER_BYTES)]
 
     def close(self) -> None:
         """Close the history."""
@@ -97,23 +104,37 @@ class Run:
         self, service: ServiceKind, workloads: Collection[int] | None = None, *, kinds: Collection[Kind] | None = None
     ) -> pl.DataFrame:
         """Return the operations of one service so far, of some workloads (None: all) and kinds (None: all but echoes)."""
-        frame = operations_frame([self.history_path]).filter(pl.col("service") == int(SERVICE_OF[service]))
+        return self.scan_operations(service, workloads, kinds=kinds).collect()
+
+    def scan_operations(
+        self, service: ServiceKind, workloads: Collection[int] | None = None, *, kinds: Collection[Kind] | None = None
+    ) -> pl.LazyFrame:
+        """Return what `operations` returns as a lazy frame, for load runs: a checker reads only what it needs of it."""
+        frame = scan_operations(self.history_paths).filter(pl.col("service") == int(SERVICE_OF[service]))
         if workloads is not None:
             frame = frame.filter(pl.col("workload").is_in(list(workloads)))
         if kinds is None:
             return frame.filter(pl.col("kind") != int(Kind.ECHO))
         return frame.filter(pl.col("kind").is_in([int(kind) for kind in kinds]))
 
+    def scan_all_operations(self) -> pl.LazyFrame:
+        """Return all operations so far, of every service and kind, as a lazy frame."""
+        return scan_operations(self.history_paths)
+
     def receipts(self, service: ServiceKind, *, observations: bool = False) -> pl.DataFrame:
         """Return this run's own receipts of one service from every node's journal; with observations, those too."""
-        frame = self.all_receipts(service)
+        return self.scan_receipts(service, observations=observations).collect()
+
+    def scan_receipts(self, service: ServiceKind, *, observations: bool = False) -> pl.LazyFrame:
+        """Return what `receipts` returns as a lazy frame, for load runs."""
+        frame = self.scan_all_receipts(service)
         if observations:
             return frame.filter((pl.col("run") == self.number) & (pl.col("flags") & int(Flag.FOREIGN) == 0))
         return own_receipts(frame, self.number)
 
-    def all_receipts(self, *services: ServiceKind) -> pl.DataFrame:
-        """Return all receipts of some services (none named: of all four), foreign ones included."""
-        return receipts_frame(self.journal_paths(*services))
+    def scan_all_receipts(self, *services: ServiceKind) -> pl.LazyFrame:
+        """Return all receipts of some services (none named: of all four), foreign ones included, as a lazy frame."""
+        return scan_receipts(self.journal_paths(*services))
 
     def journal_paths(self, *services: ServiceKind) -> list[Path]:
         """Return the journals that exist. A target without readable journals has none."""
