@@ -1,7 +1,7 @@
 """What a hospital asks of its imaging site: every number of the clinical load model, with its default.
 
 `clinical_sources.py` says for each of them where it comes from; a site overrides any of them under `[load]` in its file.
-Rates, demands and clients are derived from them in `scenarios/load/model.py`. Shares are fractions of 1, never percentages.
+Rates and clients are derived from them in `scenarios/load/model.py`. Shares are fractions of 1, never percentages.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ MessageKind = Literal["adt", "orders", "scheduling", "results"]
 
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Share = Annotated[float, Meta(gt=0, le=1)]
-PeakShare = Annotated[float, Meta(ge=0.0417, le=1)]  # no hour's share is below 1/24 when it is the greatest of 24
-Factor = Annotated[float, Meta(ge=0, le=1)]
+PeakShare = Annotated[float, Meta(ge=0.0417, le=1)]  # the greatest of 24 shares is never below 1/24
+HourlyFactor = Annotated[float, Meta(ge=0, le=1)]
 PerEvent = Annotated[float, Meta(ge=0, le=1_000_000)]
 Duration = Annotated[float, Meta(ge=0.000001, le=2_147_483)]
 EntryName = Annotated[str, Meta(min_length=1, max_length=16, pattern=r"^[A-Za-z0-9._-]+\Z")]
@@ -43,9 +43,7 @@ class ModalityLoad(_Part, frozen=True, kw_only=True):
     images : int
         Objects in one study.
     image_bytes : int
-        Bytes of one object's data set as on the wire, an even number (PS3.5 7.1.1), 4,096 to 2**30.
-    sent : bool
-        Whether load runs send it. What they do not send is in the model, and its table says so.
+        Bytes of one object's data set, uncompressed: an even number (PS3.5 7.1.1), 4,096 to 2**30.
     """
 
     name: EntryName
@@ -53,7 +51,6 @@ class ModalityLoad(_Part, frozen=True, kw_only=True):
     part_of: EntryName | None = None
     images: Annotated[int, Meta(ge=1, le=100_000)]
     image_bytes: ImageBytes
-    sent: bool = True
 
 
 class LineLoad(_Part, frozen=True, kw_only=True):
@@ -67,27 +64,25 @@ class LineLoad(_Part, frozen=True, kw_only=True):
         adt, orders, scheduling, results. Every kind of message has exactly one line.
     connections : int
         Connections side by side. More than one needs messages that are parted by patient, or order is lost.
-    ack_latency_s : float
-        Seconds from a message's last byte to its acknowledgement; connections / ack_latency_s bounds the line's rate.
     """
 
     name: EntryName
     carries: tuple[MessageKind, ...]
     connections: Annotated[int, Meta(ge=1, le=1000)] = 1
-    ack_latency_s: Duration = 0.05
 
 
 MODALITIES = (
     ModalityLoad(name="DX", share=0.512, images=2, image_bytes=7_532_800),
     ModalityLoad(name="CT", share=0.115, images=679, image_bytes=526_000),
     ModalityLoad(name="MR", share=0.060, images=570, image_bytes=133_000),
-    ModalityLoad(name="US", share=0.180, images=30, image_bytes=923_000),
+    ModalityLoad(name="US", share=0.180, images=30, image_bytes=922_000),
     ModalityLoad(name="US-LOOPS", share=0.042, images=40, image_bytes=27_700_000),
     ModalityLoad(name="MG", share=0.029, images=4, image_bytes=16_000_000),
     ModalityLoad(name="DBT", share=0.020, images=4, image_bytes=450_000_000),
-    ModalityLoad(name="XA", share=0.029, images=10, image_bytes=15_700_000),
+    ModalityLoad(name="RF", share=0.020, images=20, image_bytes=2_100_000),
+    ModalityLoad(name="XA", share=0.009, images=10, image_bytes=45_000_000),
     ModalityLoad(name="NM", share=0.009, images=5, image_bytes=1_050_000),
-    ModalityLoad(name="PT", share=0.004, images=300, image_bytes=42_000),
+    ModalityLoad(name="PT", share=0.004, images=300, image_bytes=34_000),
     ModalityLoad(name="DBT-VIEWS", share=0.020, part_of="DBT", images=4, image_bytes=16_000_000),
     ModalityLoad(name="CT-DOSE-SR", share=0.115, part_of="CT", images=1, image_bytes=40_000),
 )
@@ -108,8 +103,11 @@ class Load(_Part, frozen=True, kw_only=True):
     exams_per_year: Count = 500_000
     working_days: Annotated[int, Meta(ge=1, le=366)] = 255
     peak_hour_share: PeakShare = 0.101
-    hourly_factors: Annotated[tuple[Factor, ...], Meta(min_length=24, max_length=24)] = HOURLY_FACTORS
+    hourly_factors: Annotated[tuple[HourlyFactor, ...], Meta(min_length=24, max_length=24)] = HOURLY_FACTORS
+
     modality: Annotated[tuple[ModalityLoad, ...], Meta(min_length=1)] = MODALITIES
+    compression: Annotated[float, Meta(ge=1, le=1000)] = 1.0
+    largest_sent_image_bytes: ImageBytes = LARGEST_IMAGE_BYTES
 
     encounters_per_exam: PerEvent = 3.1
     adt_per_encounter: PerEvent = 8.0
@@ -117,15 +115,16 @@ class Load(_Part, frozen=True, kw_only=True):
     scheduling_per_exam: PerEvent = 1.2
     results_per_exam: PerEvent = 1.5
     line: Annotated[tuple[LineLoad, ...], Meta(min_length=1)] = LINES
+    ack_latency_s: Duration = 0.05
 
     exams_per_device: Count = 5_000
     worklist_interval_s: Duration = 60.0
 
-    views_per_exam: PerEvent = 2.0
+    views_per_exam: PerEvent = 3.9
     priors_per_exam: PerEvent = 2.0
-    exams_per_web_user: Count = 500
-    sessions_per_web_user_day: PerEvent = 4.0
-    pages_per_session: Annotated[int, Meta(ge=1, le=100_000)] = 30
+    exams_per_web_user: Count = 207
+    sessions_per_web_user_day: PerEvent = 2.0
+    pages_per_session: Annotated[int, Meta(ge=1, le=100_000)] = 10
 
     outage_min: Duration = 15.0
     flush_min: Duration = 5.0
@@ -134,3 +133,11 @@ class Load(_Part, frozen=True, kw_only=True):
     link_bytes_per_s: Annotated[float, Meta(ge=1000)] = 100_000_000.0
     query_s: Duration = 0.5
     page_s: Duration = 0.2
+
+    def wire_bytes(self, modality: ModalityLoad) -> int:
+        """Return the bytes of one object as they are sent: compressed, an even number, and never below the smallest image."""
+        return max(SMALLEST_IMAGE_BYTES, round(modality.image_bytes / self.compression / 2) * 2)
+
+    def is_sent(self, modality: ModalityLoad) -> bool:
+        """Return whether load runs send it; what they do not send stays in the model, and its table says so."""
+        return self.wire_bytes(modality) <= self.largest_sent_image_bytes

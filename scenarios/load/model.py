@@ -32,9 +32,15 @@ class Rates(NamedTuple):
 
 
 class StudyDemand(NamedTuple):
-    """What one entry of the modalities asks for. `studies`, `images`, `size_bytes` are rates; `takes_s` lasts one study."""
+    """What one entry of the modalities asks for.
+
+    `image_bytes` are those of one object on the wire; `studies`, `images` and `size_bytes` are rates; `takes_s` is how long
+    one study keeps its modality busy; `sent` is whether load runs send it.
+    """
 
     modality: ModalityLoad
+    image_bytes: int
+    sent: bool
     studies: Rates
     images: Rates
     size_bytes: Rates
@@ -121,7 +127,7 @@ def demand_of(load: Load) -> Demand:
     devices = math.ceil(load.exams_per_year / load.exams_per_device)
     queries = devices / load.worklist_interval_s
     retrievals = _times(exams, load.views_per_exam + load.priors_per_exam)
-    exam_bytes = sum(modality.share * modality.images * modality.image_bytes for modality in load.modality)
+    exam_bytes = sum(modality.share * modality.images * load.wire_bytes(modality) for modality in load.modality)
     web_users = math.ceil(load.exams_per_year / load.exams_per_web_user)
     return Demand(
         load=load, exams=exams, studies=studies, lines=lines, devices=devices, queries=Rates(queries, queries),
@@ -149,14 +155,14 @@ def user_plans(demand: Demand, *, factor: float, duration_s: float, shape: Shape
     tuple of UserPlan
         One of each kind that has anything to send. Modalities, worklists and viewers are as many as are busy at the greatest
         rate of the shape (Little's law: rate x seconds that one arrival takes), four standard deviations of a Poisson number
-        above, and at least `CLIENTS_AT_LEAST`. The interface engine has its lines' connections and no more, because beyond their
-        bound a real engine waits too; only steps, which look for the balancer's own limit, give it what Little's law asks.
+        above, and at least `CLIENTS_AT_LEAST`. The interface engine has its lines' connections and no more, because beyond
+        their bound a real engine waits too; only steps, which look for the balancer's own limit, give it more.
     """
     shape = shape or Shape()
     if shape.kind == "day" and not shape.hours:
         shape = msgspec.structs.replace(shape, hours=demand.load.hourly_factors)
     greatest = factor * _greatest_factor(shape, duration_s)
-    load, sent = demand.load, [study for study in demand.studies if study.modality.sent]
+    load, sent = demand.load, [study for study in demand.studies if study.sent]
     study_rate = sum(study.studies.peak_per_s for study in sent)
     study_s = sum(study.studies.peak_per_s * study.takes_s for study in sent)
     connections = sum(line.connections for line in demand.lines)
@@ -204,7 +210,7 @@ def _mix(sent: list[StudyDemand], study_rate: float) -> tuple[StudyMix, ...]:
     return tuple(
         StudyMix(
             modality=study.modality.name, share=study.studies.peak_per_s / study_rate, images=study.modality.images,
-            image_bytes=study.modality.image_bytes,
+            image_bytes=study.image_bytes,
         )
         for study in sent
     )  # fmt: skip
@@ -212,9 +218,11 @@ def _mix(sent: list[StudyDemand], study_rate: float) -> tuple[StudyMix, ...]:
 
 def _study_demand(load: Load, modality: ModalityLoad, exams: Rates) -> StudyDemand:
     studies = _times(exams, modality.share)
-    study_bytes = modality.images * modality.image_bytes
+    image_bytes = load.wire_bytes(modality)
+    study_bytes = modality.images * image_bytes
     return StudyDemand(
-        modality=modality, studies=studies, images=_times(studies, modality.images), size_bytes=_times(studies, study_bytes),
+        modality=modality, image_bytes=image_bytes, sent=load.is_sent(modality), studies=studies,
+        images=_times(studies, modality.images), size_bytes=_times(studies, study_bytes),
         takes_s=modality.images * load.image_s + study_bytes / load.link_bytes_per_s,
     )  # fmt: skip
 
@@ -228,7 +236,7 @@ def _line_demands(load: Load, exams: Rates) -> tuple[LineDemand, ...]:
     for line in load.line:
         kinds = tuple((kind, _times(exams, per_exam[kind])) for kind in line.carries)
         messages = _sum([rates for _, rates in kinds])
-        demands.append(LineDemand(line.name, messages, kinds, line.connections, line.ack_latency_s))
+        demands.append(LineDemand(line.name, messages, kinds, line.connections, load.ack_latency_s))
     return tuple(demands)
 
 
