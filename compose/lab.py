@@ -75,6 +75,15 @@ class Lab(Protocol):
 
 
 @runtime_checkable
+class CanGiveWebAccount(Protocol):
+    """An account of the lab's own at the web page, and the certificate authority that it is to be trusted by."""
+
+    web_user: str
+    web_password: str
+    ca_file: Path
+
+
+@runtime_checkable
 class CanSteerBalancer(Protocol):
     """The balancer's run-time API, its version and the configuration that it runs."""
 
@@ -116,6 +125,14 @@ class CanCrashNodes(Protocol):
 
     def revive_node(self, node: str) -> None:
         """Start all services of a crashed node afresh; return when they answer."""
+
+
+@runtime_checkable
+class CanKeepReceiptsOnly(Protocol):
+    """Storage services that stop keeping images: for load, which would fill the disk and measure that."""
+
+    def keep_receipts_only(self) -> None:
+        """Restart the storage services so that they keep receipts and no images; return when they answer."""
 
 
 @runtime_checkable

@@ -164,6 +164,10 @@ class NativeLab:
         """Let a paused node go on."""
         self._running().resume(node)
 
+    def keep_receipts_only(self) -> None:
+        """Restart the storage services so that they keep receipts and no images; return when they answer."""
+        self._running().keep_receipts_only(self.site.engines.processes)
+
     def unexpected_exits(self) -> list[Exit]:
         """Return the processes that have ended though nobody here ended them (faults end with SIGKILL), oldest first."""
         keeper = self._keeper

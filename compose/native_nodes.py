@@ -168,6 +168,16 @@ class NativeNodes:
             raise LabError(f"{node}: expected a paused node, found one that crashed. Revive it")
         self._keeper.end_fault(_pause(node))
 
+    def keep_receipts_only(self, processes: int) -> None:
+        """Start the storage services anew, without images and in several processes each; return when they answer."""
+        endpoints = [endpoint for endpoint in self.endpoints.values() if endpoint.service == "dicom"]
+        for endpoint in endpoints:
+            self.kill(endpoint.node, endpoint.service)
+            self._nodes[endpoint.node] = msgspec.structs.replace(
+                self._nodes[endpoint.node], storage="digest", processes=processes
+            )
+        self._restart(endpoints)
+
     def _restart(self, endpoints: Sequence[Endpoint]) -> None:
         for endpoint in endpoints:
             self._start(endpoint)

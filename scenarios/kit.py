@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from compose.lab import Lab
+from compose.lab import CanGiveWebAccount, Lab
 from lbconfig.site import Site
 from scenarios.options import Options, UsageError
 from simulators.client import Target, Timeouts
@@ -93,16 +93,15 @@ def web_access(lab: Lab, study_uid: str) -> WebAccess:
     site = lab.site
     vip = site.vip_of("https")
     name = vip.hostname or vip.address
-    password, ca_file = getattr(lab, "web_password", None), getattr(lab, "ca_file", None)
-    if password is None or ca_file is None:
-        password = os.environ.get(site.web.password_variable)
-        if password is None:
-            raise UsageError(
-                f"{site.web.password_variable}: expected the password of {site.web.user} in this variable, found none"
-            )
-        if site.web.ca_file is None:
-            raise UsageError(
-                f"{site.name}: web.ca_file: expected the CA that the web page's certificate is to be checked with, found none"
-            )
-        ca_file = Path(site.web.ca_file)
-    return WebAccess(site.web.user, password, ca_file, name, study_uid)
+    if isinstance(lab, CanGiveWebAccount):
+        return WebAccess(lab.web_user, lab.web_password, lab.ca_file, name, study_uid)
+    password = os.environ.get(site.web.password_variable)
+    if password is None:
+        raise UsageError(
+            f"{site.web.password_variable}: expected the password of {site.web.user} in this variable, found none"
+        )
+    if site.web.ca_file is None:
+        raise UsageError(
+            f"{site.name}: web.ca_file: expected the CA that the web page's certificate is to be checked with, found none"
+        )
+    return WebAccess(site.web.user, password, Path(site.web.ca_file), name, study_uid)

@@ -107,12 +107,21 @@ def _hold(run: Run, script: Script, traffic: Traffic, watch: BalancerWatch, begu
     wait_until(done, script.hold_at_most_s - script.hold_at_least_s)
 
 
+def wait_until_up(run: Run) -> None:
+    """Wait until the balancer calls no server DOWN, for as long as its health checks may take to see a short restart."""
+    if isinstance(run.lab, CanSteerBalancer):
+        balancer = run.lab.balancer
+        longest_s = max(vip.health_check.down_within_s + vip.health_check.up_within_s for vip in run.site.vip)
+        wait_until(lambda: not any(server.status.startswith("DOWN") for server in balancer.servers()), longest_s)
+
+
 def _all_up(watch: BalancerWatch) -> bool:
     return all(sample.status != "DOWN" and sample.status != "MAINT" for sample in watch.latest().values())
 
 
-def wait_until(condition: Callable[[], bool], at_most_s: float) -> None:
-    """Wait until a condition holds or the time is over; which of the two it was is for the checkers to see."""
+def wait_until(condition: Callable[[], bool], at_most_s: float) -> bool:
+    """Wait until a condition holds or the time is over; return whether it held."""
     deadline = time.monotonic() + at_most_s
-    while not condition() and (left := deadline - time.monotonic()) > 0:
+    while not (held := condition()) and (left := deadline - time.monotonic()) > 0:
         time.sleep(min(SAMPLE_EVERY_S, left))
+    return held

@@ -9,6 +9,7 @@ from lbconfig.site import ServiceKind
 from scenarios.checkers.journey import Step
 from scenarios.exchanges.dmwl import found_items
 from scenarios.exchanges.places import Desk, Place
+from scenarios.play import wait_until
 from scenarios.talkers import order_details
 from simulators.dicom.modality import Modality
 from simulators.dicom.worklist_client import WorklistQuery
@@ -19,7 +20,6 @@ from simulators.web.page_reader import StudyPage
 
 IMAGES = 3
 STATION = "PFJOURNEY"
-_ASK_EVERY_S = 0.1
 
 
 class Journey:
@@ -68,11 +68,8 @@ class Journey:
 
     def _timed(self, what: str, limit_s: float, seen: Callable[[], bool]) -> Step:
         begun = time.monotonic()
-        while not seen():
-            if time.monotonic() - begun > limit_s:
-                return Step(what, None, limit_s)
-            time.sleep(_ASK_EVERY_S)
-        return Step(what, round(time.monotonic() - begun, 3), limit_s)
+        held = wait_until(seen, limit_s)
+        return Step(what, round(time.monotonic() - begun, 3) if held else None, limit_s)
 
     def _said(self, message_type: str) -> bool:
         place = self._places["hl7"][-1]
