@@ -25,6 +25,8 @@ WIDTH_IN = 7.6
 LINES: tuple[tuple[str, str], ...] = (
     (BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"), ("#56B4E9", "-"), ("#E69F00", "--"),
 )  # fmt: skip
+_FONTS = re.compile(r"(font: [^';]*?|font-family: )'[^;]*")  # the page has its own
+_POINTER = re.compile(r"#([\w.-]+)")
 _LONG_FRACTION = re.compile(r"(\d\.\d\d)\d+")
 
 
@@ -72,6 +74,7 @@ def svg_element(figure: Figure, name: str, title: str, description: str) -> str:
         for child in list(parent):
             if child.tag.endswith(("}style", "}metadata")):  # an inline <style> would rule the whole page
                 parent.remove(child)
+    _strip(root)
     for element in root.iter():
         _localise(element, name)
     spoken = f"{name}-title {name}-desc"
@@ -81,6 +84,22 @@ def svg_element(figure: Figure, name: str, title: str, description: str) -> str:
         words.text = legible(text)
         root.insert(place, words)
     return ET.tostring(root, encoding="unicode")
+
+
+def _strip(root: ET.Element) -> None:
+    """Take out what matplotlib writes and no reader needs; half of a page of small pictures is nothing else."""
+    pointed_at = set(_POINTER.findall(" ".join(value for element in root.iter() for value in element.attrib.values())))
+    for parent in list(root.iter()):
+        parent.text = parent.text if (parent.text or "").strip() else None
+        for child in list(parent):
+            child.tail = "\n"
+            if child.tag.endswith("}g") and not len(child):
+                parent.remove(child)
+    for element in root.iter():
+        if element.get("id") not in pointed_at:
+            element.attrib.pop("id", None)
+        if (element.get("transform") or "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
 
 
 def _localise(element: ET.Element, name: str) -> None:
@@ -94,5 +113,5 @@ def _localise(element: ET.Element, name: str) -> None:
         attributes["d"] = _LONG_FRACTION.sub(r"\1", attributes["d"])  # a hundredth of a point is finer than any eye
     for key, value in attributes.items():
         value = value.replace("url(#", f"url(#{name}-") if key in ("clip-path", "style", "fill") else value
-        attributes[key] = re.sub(r"(font: [^';]*?)'[^;]*", r"\1sans-serif", value) if key == "style" else value
+        attributes[key] = _FONTS.sub(r"\1sans-serif", value) if key == "style" else value
     element.attrib = attributes

@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from .figures import timeline_svg, traffic_svg
+from .load_section import load_stories
 from .text import legible, shortened
 from .values import THIN, compared, scalar
 from .verdict import CheckResult, Pictures, Report, Timeline
@@ -71,6 +72,7 @@ def html_report(report: Report, pictures: Pictures) -> str:
         stories=_stories(pictures.timelines),
         traffic=_traffic(pictures),
         faults=pictures.faults,
+        loads=load_stories(pictures.load, report.checks),
     )  # fmt: skip
 
 
