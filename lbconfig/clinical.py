@@ -121,7 +121,7 @@ class Load(_Part, frozen=True, kw_only=True):
     worklist_interval_s: Duration = 60.0
 
     views_per_exam: PerEvent = 3.9
-    priors_per_exam: PerEvent = 2.0
+    priors_per_exam: PerEvent = 2.8
     exams_per_web_user: Count = 207
     sessions_per_web_user_day: PerEvent = 2.0
     pages_per_session: Annotated[int, Meta(ge=1, le=100_000)] = 10
