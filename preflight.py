@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, cast, get_args
 
 import msgspec
 import typer
@@ -22,7 +22,19 @@ from reports.errors import ReportError
 from reports.terminal import print_verdict
 from reports.writer import ClaimedFolder, read_report
 from scenarios.handover import EXIT_OF
-from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, ROOT, Options, UsageError, fresh_seed
+from scenarios.load.model_table import print_model as print_load_model
+from scenarios.load_plans import under_load
+from scenarios.options import (
+    DEFAULT_OUT,
+    DEFAULT_SITE,
+    ROOT,
+    LoadOptions,
+    LoadShape,
+    Options,
+    UsageError,
+    checked,
+    fresh_seed,
+)
 from scenarios.plants import plants
 from scenarios.preparation import prepare
 
@@ -66,12 +78,51 @@ def accept(
         images=images,
         messages=messages,
     )
-    try:
-        prepare(options)
-        ClaimedFolder(options.out).release()  # an unusable folder is told here; the suite takes it for itself
-    except (UsageError, ReportError) as error:
-        _refuse(str(error))
-    _become_suite(options)
+    _accept(options)
+
+
+@app.command()
+def load(
+    site: SiteOption = DEFAULT_SITE,
+    exams_per_year: Annotated[float | None, typer.Option(help="In place of the site's own number.")] = None,
+    duration: Annotated[float | None, typer.Option(help="Of the run, in seconds.")] = None,
+    factor: Annotated[float | None, typer.Option(help="Times the peak hour's rate (default: 1.5, as LOAD-1).")] = None,
+    shape: Annotated[str, typer.Option(help="How arrivals are spread: steady, steps, day.")] = "steady",
+    processes: Annotated[int, typer.Option(help="Generators; from two on under Locust's master.")] = 1,
+    page: Annotated[
+        int | None, typer.Option(help="The port of Locust's own page, on 127.0.0.1, while the run lasts.")
+    ] = None,
+    soak: Annotated[bool, typer.Option(help="At the average rate, for long, and judged by SOAK-1.")] = False,
+    print_model: Annotated[
+        bool, typer.Option(help="Print the clinical load model and its sources, and run nothing.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="The seed of every random choice; a new one where none is given.")] = None,
+    out: Annotated[Path, typer.Option(help="The report's folder.")] = Path("out") / "load",
+) -> None:
+    """Put the load of a hospital on the site, and hand over the report of that run. Exit codes as of `accept`."""
+    if shape not in get_args(LoadShape):
+        _refuse(f"--shape: expected one of {', '.join(get_args(LoadShape))}, found {shape}")
+    options = Options(
+        site=site,
+        profile="soak" if soak else "rate",
+        seed=fresh_seed() if seed is None else seed,
+        out=out,
+        load=LoadOptions(
+            exams_per_year=exams_per_year,
+            duration_s=duration,
+            factor=factor,
+            shape=cast(LoadShape, shape),
+            processes=processes,
+            page=page,
+        ),
+    )
+    if print_model:
+        try:
+            print_load_model(under_load(_site(site), checked(options).load).load, Console())
+        except UsageError as error:
+            _refuse(str(error))
+        return
+    _accept(options)
 
 
 @app.command("plants")
@@ -135,6 +186,15 @@ def main() -> None:
     app()
 
 
+def _accept(options: Options) -> NoReturn:
+    try:
+        prepare(options)
+        ClaimedFolder(options.out).release()  # an unusable folder is told here; the suite takes it for itself
+    except (UsageError, ReportError) as error:
+        _refuse(str(error))
+    _become_suite(options)
+
+
 def _become_suite(options: Options) -> NoReturn:
     """Turn this process into pytest over the scenarios, which exits as its report calls for.
 
@@ -148,6 +208,7 @@ def _become_suite(options: Options) -> NoReturn:
         arguments += [name, str(value)] if value else []
     for check in options.only:
         arguments += ["--only", check]
+    arguments += _load_arguments(options.load)
     pytest = [
         sys.executable,
         "-m",
@@ -163,6 +224,19 @@ def _become_suite(options: Options) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, [*pytest, "--board", str(ROOT / "scenarios"), *arguments], _environment())  # noqa: S606
+
+
+def _load_arguments(load: LoadOptions) -> list[str]:
+    arguments = ["--shape", load.shape, "--processes", str(load.processes)]
+    given = (
+        ("--exams-per-year", load.exams_per_year),
+        ("--duration", load.duration_s),
+        ("--factor", load.factor),
+        ("--page", load.page),
+    )
+    for name, value in given:
+        arguments += [name, str(value)] if value is not None else []
+    return arguments
 
 
 def _environment() -> dict[str, str]:

@@ -53,7 +53,7 @@ def required_verdicts(site: Site, profile: str) -> list[Wanted]:
     """Return the verdicts that decide: the site's own list, by default all of the profile that this version can give."""
     if site.required:
         return [wanted for wanted in all_verdicts(site) if _names(site.required, wanted)]
-    return all_verdicts(site, [check for check in CATALOGUE if check.id in PROFILES[profile]])
+    return all_verdicts(site, [check for check in CATALOGUE if check.id in PROFILES[profile].checks])
 
 
 def selected_verdicts(site: Site, options: Options) -> list[Wanted]:
@@ -213,6 +213,8 @@ class Acceptance:
             return "not built in this version"
         if self.options.only and any(wanted in self._required for wanted in left):
             return f"partial run: only {', '.join(self.options.only)}"
+        if not self.site.required and left[0].check.id not in PROFILES[self.options.profile].checks:
+            return f"not in the profile {self.options.profile}"
         return "not among the checks that the site requires"
 
 

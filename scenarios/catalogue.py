@@ -76,7 +76,7 @@ CATALOGUE: tuple[Check, ...] = (
     Check("IDLE-1", ("hl7", "dicom"), "write", P, "A connection silent for the site's longest silence still delivers"),
     Check("IDLE-2", ALL, "write", P, "A client that vanishes frees its session and its slot"),
     Check("LONG-1", D, "write", P, "An association of twice the longest study is not cut"),
-    Check("STORM-1", ALL, "disrupt", P, "Every client reconnects at once: all are served"),
+    Check("STORM-1", ALL, "disrupt", P, "Every client reconnects at once: all are served", True),
     Check("DRAIN-1", ALL, "disrupt", "brief 9.1", "Drained: existing work finishes, and sticky sources leave within the window"),
     Check("HALT-1", ALL, "disrupt", "brief 9.1", "Halted: no session remains, the other node carries on, nothing is lost", True, "sessions of old workers after a reload"),
     Check("RELOAD-1", ALL, "disrupt", "brief 8.5", "A reload under traffic loses no connection and keeps drain and halt states"),
@@ -85,11 +85,11 @@ CATALOGUE: tuple[Check, ...] = (
     Check("PAIR-2", ALL, "write", "brief 7.5", "A persistence entry reaches the passive unit in time"),
     Check("PAIR-3", ALL, "disrupt", "brief 12.1", "The active unit dies: the VIP answers again in time, on the same node"),
     Check("PAIR-4", SITE, "disrupt", "brief 12.1", "The primary returns without an unplanned failback; two holders are detected"),
-    Check("LOAD-1", ALL, "disrupt", "brief 6.1", "The peak times 1.5: every operation within its limit"),
-    Check("LOAD-2", ALL, "write", "brief 6.1", "What the balancer adds, as a ratio with its interval"),
-    Check("LOAD-3", ALL, "disrupt", P, "One node carries the peak alone"),
-    Check("LOAD-4", ALL, "disrupt", P, "Stepped load finds the knee and names what saturated"),
-    Check("SOAK-1", ALL, "write", P, "Hours at the average rate: memory flat, nothing lost"),
+    Check("LOAD-1", ALL, "disrupt", "brief 6.1", "The peak times 1.5: every operation within its limit", True),
+    Check("LOAD-2", ALL, "write", "brief 6.1", "What the balancer adds, as a ratio with its interval", True),
+    Check("LOAD-3", ALL, "disrupt", P, "One node carries the peak alone", True),
+    Check("LOAD-4", ALL, "disrupt", P, "Stepped load finds the knee and names what saturated", True),
+    Check("SOAK-1", ALL, "write", P, "Hours at the average rate: memory flat, nothing lost", True),
     Check("SECURE-1", SITE, "read", "brief 7.5", "Only the expected ports answer"),
     Check("SECURE-2", SITE, "read", "brief 7.3, 12.1", "Management refuses wrong and default credentials"),
     Check("SECURE-3", ALL, "disrupt", P, "Garbage ends its own session and nobody else's"),
@@ -98,8 +98,46 @@ CATALOGUE: tuple[Check, ...] = (
 )  # fmt: skip
 
 BY_ID = {check.id: check for check in CATALOGUE}
-PROFILES: dict[str, frozenset[str]] = {
-    "standard": frozenset(check.id for check in CATALOGUE if check.built),
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """A set of checks by name, and what its LOSS-1 and ORDER-1 go through.
+
+    `trials` names them: fixtures of scenarios/conftest.py that each break or load something. `is_load`: nodes are played by
+    the engine for crowds and keep receipts only.
+    """
+
+    what: str
+    checks: frozenset[str]
+    trials: tuple[str, ...]
+    is_load: bool = False
+
+
+_LOAD_CHECKS = frozenset({"STORM-1", "LOAD-1", "LOAD-2", "LOAD-3", "LOAD-4"})
+_BUILT = frozenset(check.id for check in CATALOGUE if check.built)
+_OVER_ALL = frozenset({"LOSS-1", "ORDER-1"})
+
+PROFILES: dict[str, Profile] = {
+    "standard": Profile(
+        what="every function, persistence and fail-over, under light traffic",
+        checks=_BUILT - _LOAD_CHECKS - {"SOAK-1"},
+        trials=("services_stopped", "node_died", "node_paused", "node_halted"),
+    ),
+    "load": Profile(
+        what="the site's peak, one node alone, the knee, a storm of reconnects",
+        checks=_LOAD_CHECKS | _OVER_ALL | {"REACH-1"},
+        trials=("peak_load", "one_node_load", "storm"),
+        is_load=True,
+    ),
+    "rate": Profile(
+        what="one load run at the rate that is asked for",
+        checks=frozenset({"LOAD-1"}) | _OVER_ALL,
+        trials=("peak_load",),
+        is_load=True,
+    ),
+    "soak": Profile(
+        what="hours at the average rate", checks=frozenset({"SOAK-1"}) | _OVER_ALL, trials=("soak",), is_load=True
+    ),
 }
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 from rich.console import Console
 
-from compose.lab import Lab, LabError
+from compose.lab import CanKeepReceiptsOnly, Lab, LabError
 from compose.native import NativeLab
 from lbconfig.site import Vip
 from reports.errors import ReportError
@@ -19,22 +19,27 @@ from reports.terminal import VerdictBoard, print_verdict
 from reports.writer import ClaimedFolder
 from scenarios import scripts
 from scenarios.acceptance import Acceptance
-from scenarios.catalogue import BY_ID, place
+from scenarios.catalogue import BY_ID, PROFILES, place
+from scenarios.checkers.coverage import Trial
 from scenarios.episodes import Episode
 from scenarios.exchanges.places import Desk
-from scenarios.faults import MissingAbilityError
+from scenarios.faults import MissingAbilityError, NodeHalted
 from scenarios.findings import Finding, skipped, unknown
 from scenarios.handover import EXIT_OF, balancer_seen, hand_over, lab_directory
 from scenarios.kit import Kit, pack, web_access
-from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, Options, UsageError, fresh_seed
-from scenarios.play import Script, play
+from scenarios.load.plan import LoadPlan
+from scenarios.load_plans import ITEMS_A_STATION, STATIONS, Planner
+from scenarios.load_process import LoadRun, play_load
+from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, LoadOptions, Options, UsageError, fresh_seed
+from scenarios.play import Script, play, wait_until_up
 from scenarios.preparation import Prepared, prepare
 from scenarios.run import Run
 from scenarios.talkers import Talker, talker
 from scenarios.traffic import TalkerFactory
-from scenarios.workloads import reconnect_at_random, stream_steadily
+from scenarios.workloads import StraightFactory, fill_worklists, reconnect_at_random, stream_steadily
 from simulators.client import Attempt, Timeouts
 from simulators.dicom.modality import Modality
+from simulators.hl7.engine import InterfaceEngine
 from simulators.operations import Kind
 
 Judge = Callable[[Finding], None]
@@ -57,6 +62,7 @@ class Session:
         self.lab: Lab | None = None
         self.run: Run | None = None
         self.episodes: list[Episode] = []
+        self.load_runs: list[LoadRun] = []
         self.is_active = False
 
     def say(self, text: str) -> None:
@@ -83,6 +89,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--plant", default=None, help="a defect that is put there on purpose (see `preflight plants`)")
     group.addoption("--images", type=Path, default=None, help="a folder of DICOM files to store as well")
     group.addoption("--messages", type=Path, default=None, help="a folder of HL7 files to send as well")
+    group.addoption("--exams-per-year", type=float, default=None, help="of load runs, in place of the site's own")
+    group.addoption("--duration", type=float, default=None, help="of the profile's main load run, in seconds")
+    group.addoption("--factor", type=float, default=None, help="of the main load run: times the peak hour's rate")
+    group.addoption("--shape", choices=("steady", "steps", "day"), default="steady", help="of the main load run")
+    group.addoption("--processes", type=int, default=1, help="load generators (from two on under Locust's master)")
+    group.addoption("--page", type=int, default=None, help="the port of Locust's own page during the main load run")
     group.addoption("--board", action="store_true", help="show the verdicts as they come, instead of pytest's own lines")
 
 
@@ -101,6 +113,14 @@ def pytest_configure(config: pytest.Config) -> None:
         plant=config.getoption("--plant"),
         images=config.getoption("--images"),
         messages=config.getoption("--messages"),
+        load=LoadOptions(
+            exams_per_year=config.getoption("--exams-per-year"),
+            duration_s=config.getoption("--duration"),
+            factor=config.getoption("--factor"),
+            shape=config.getoption("--shape"),
+            processes=config.getoption("--processes"),
+            page=config.getoption("--page"),
+        ),
     )
     try:
         config.stash[_SESSION] = session = Session(prepare(options))
@@ -264,6 +284,12 @@ def talkers(run: Run, kit: Kit) -> TalkerFactory:
 
 
 @pytest.fixture(scope="session")
+def straight_talkers(run: Run, kit: Kit) -> StraightFactory:
+    """Make talkers straight to a real server: the baseline."""
+    return lambda vip, server, source: talker(run, kit, run.straight(vip, server), source, run.timeouts())
+
+
+@pytest.fixture(scope="session")
 def reconnects(run: Run, talkers: TalkerFactory) -> int:
     """Let many sources reconnect in random order on every VIP; return the workload's number."""
     workload = run.workload("reconnects in random order")
@@ -302,6 +328,69 @@ def node_paused(session: Session, run: Run, kit: Kit) -> Episode:
 def node_halted(session: Session, run: Run, talkers: TalkerFactory) -> Episode:
     """Halt all real servers of a node under traffic; then put them online."""
     return _played(session, run, scripts.halt_node(run.site), talkers)
+
+
+@pytest.fixture(scope="session")
+def planner(session: Session, run: Run, kit: Kit, talkers: TalkerFactory) -> Planner:
+    """Make load plans; let the worklists have something to show first, and the nodes keep receipts only from now on."""
+    engine = InterfaceEngine(
+        run.through(run.site.vip_of("hl7")), run.lab.source_addresses(1)[0], timeouts=run.timeouts()
+    )  # fmt: skip
+    fill_worklists(run, engine, kit.templates["ORM^O01"], STATIONS, ITEMS_A_STATION)
+    if isinstance(run.lab, CanKeepReceiptsOnly):
+        run.lab.keep_receipts_only()
+        wait_until_up(run)
+    return Planner(run, kit, session.options.site, session.options.load)
+
+
+@pytest.fixture(scope="session")
+def peak_load(session: Session, run: Run, planner: Planner) -> LoadRun:
+    """Put the site's peak times 1.5 on all VIPs, or what the options ask for."""
+    return _loaded(session, run, planner.peak(), "the peak", page=session.options.load.page)
+
+
+@pytest.fixture(scope="session")
+def one_node_load(session: Session, run: Run, planner: Planner) -> LoadRun:
+    """Halt the real servers of the first node, and put the site's peak on what is left."""
+    halted = NodeHalted(run.site.node[0].name)
+    try:
+        halted.begin(run.lab)
+        return _loaded(session, run, planner.one_node(), f"the peak, {halted.node} halted")
+    finally:
+        halted.end(run.lab)
+
+
+@pytest.fixture(scope="session")
+def steps(session: Session, run: Run, planner: Planner) -> LoadRun:
+    """Step the load of one VIP after the other up, until something is at its limit."""
+    return _loaded(session, run, planner.steps(), "steps")
+
+
+@pytest.fixture(scope="session")
+def storm(session: Session, run: Run, planner: Planner) -> LoadRun:
+    """Let every client come back at once."""
+    return _loaded(session, run, planner.storm(), "a storm")
+
+
+@pytest.fixture(scope="session")
+def soak(session: Session, run: Run, planner: Planner) -> LoadRun:
+    """Put the average rate on all VIPs, for long."""
+    return _loaded(session, run, planner.soak(), "the average rate, for long", page=session.options.load.page)
+
+
+@pytest.fixture(scope="session")
+def trials(request: pytest.FixtureRequest, session: Session) -> tuple[Trial, ...]:
+    """Go through everything that this profile breaks or loads; LOSS-1 and ORDER-1 judge over all of it."""
+    played = [request.getfixturevalue(name) for name in PROFILES[session.options.profile].trials]
+    return tuple(Trial(trial.fault if isinstance(trial, Episode) else trial.name, trial.workload) for trial in played)
+
+
+def _loaded(session: Session, run: Run, plan: LoadPlan, name: str, *, page: int | None = None) -> LoadRun:
+    offered = ", ".join(f"{user.rate:.3g} {user.kind}/s" for user in plan.users if user.rate)
+    session.say(f"load: {name}, {plan.duration_s:.0f} s{': ' + offered if offered else ''}")
+    played = play_load(run.lab, plan, name, processes=session.options.load.processes, page=page)
+    session.load_runs.append(played)
+    return played
 
 
 def _played(session: Session, run: Run, script: Script, talkers: TalkerFactory) -> Episode:

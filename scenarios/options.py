@@ -13,10 +13,39 @@ from scenarios.catalogue import BY_ID, PROFILES
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_SITE = ROOT / "lbconfig" / "sites" / "loopback.toml"
 DEFAULT_OUT = Path("out") / "report"
+MOST_PROCESSES = 64
+LoadShape = Literal["steady", "steps", "day"]
 
 
 class UsageError(Exception):
     """An option cannot be used; the message says which, what was expected and what was found."""
+
+
+class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What load runs are told beyond the site file; None: as the profile has it.
+
+    Parameters
+    ----------
+    exams_per_year : float or None
+        In place of the site's own.
+    duration_s : float or None
+        Of the main run of the profile.
+    factor : float or None
+        Times the peak hour's rate.
+    shape : str
+        steady, steps or day.
+    processes : int
+        Generator processes; 1: Locust in one process, without a master.
+    page : int or None
+        The port of Locust's own page, on 127.0.0.1.
+    """
+
+    exams_per_year: float | None = None
+    duration_s: float | None = None
+    factor: float | None = None
+    shape: LoadShape = "steady"
+    processes: int = 1
+    page: int | None = None
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +69,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         The id of a defect that is put there on purpose.
     images, messages : Path or None
         Folders of the user's own samples.
+    load : LoadOptions
+        Of load runs.
     """
 
     site: Path = DEFAULT_SITE
@@ -51,6 +82,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     plant: str | None = None
     images: Path | None = None
     messages: Path | None = None
+    load: LoadOptions = LoadOptions()
 
 
 def checked(options: Options) -> Options:
@@ -64,7 +96,22 @@ def checked(options: Options) -> Options:
     for name, folder in (("--images", options.images), ("--messages", options.messages)):
         if folder is not None and not folder.is_dir():
             raise UsageError(f"{name}: expected a folder, found {folder}")
+    _check_load(options.load)
     return options
+
+
+def _check_load(load: LoadOptions) -> None:
+    for name, value in (
+        ("--exams-per-year", load.exams_per_year),
+        ("--duration", load.duration_s),
+        ("--factor", load.factor),
+    ):
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"{name}: expected a number above 0, found {value}")
+    if not 1 <= load.processes <= MOST_PROCESSES:
+        raise UsageError(f"--processes: expected 1 to {MOST_PROCESSES}, found {load.processes}")
+    if load.page is not None and not 1 <= load.page <= 65535:
+        raise UsageError(f"--page: expected a port, found {load.page}")
 
 
 def fresh_seed() -> int:

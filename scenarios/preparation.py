@@ -10,7 +10,10 @@ from compose.native_balancer import find_haproxy
 from lbconfig.site import Site
 from lbconfig.site_file import SiteError, load_site
 from scenarios.acceptance import check_ids
+from scenarios.catalogue import PROFILES
 from scenarios.kit import OwnSamples, own_samples
+from scenarios.load_plans import under_load
+from scenarios.load_process import LoadError, check_locust
 from scenarios.options import Options, UsageError, checked
 from scenarios.plants import PlantError, plant_named
 
@@ -35,10 +38,13 @@ def prepare(options: Options) -> Prepared:
     try:
         checked(options)
         site = load_site(options.site)
+        if PROFILES[options.profile].is_load:
+            check_locust()
+            site = under_load(site, options.load)
         check_ids(site, options)
         check_loopback(site)
         find_haproxy(None)
         defects = plant_named(site, options.plant).defects if options.plant else Defects()
-    except (SiteError, PlantError, LabError) as error:
+    except (SiteError, PlantError, LabError, LoadError) as error:
         raise UsageError(str(error)) from error
     return Prepared(options, site, defects, own_samples(options))

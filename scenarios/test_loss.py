@@ -4,13 +4,13 @@ import polars as pl
 import pytest
 
 from lbconfig.site import Vip
-from scenarios.checkers.coverage import resent_in, through_every_fault
+from scenarios.checkers.coverage import Trial, resent_in, through_every_trial
 from scenarios.checkers.loss import judge_loss, judge_visible
 from scenarios.checkers.order import judge_order
 from scenarios.conftest import Judge
-from scenarios.episodes import Episode
 from scenarios.exchanges.dmwl import found_items
 from scenarios.exchanges.places import Desk, places
+from scenarios.faults import NodeCrashed, NodePaused
 from scenarios.findings import Finding
 from scenarios.run import STORED_KINDS, Run
 from scenarios.talkers import LOSS_STATION
@@ -20,40 +20,34 @@ from simulators.operations import Outcome
 PAYLOADS = {"dicom": "images", "hl7": "messages", "https": "notes"}
 AT_LEAST = {"dicom": 400, "hl7": 1000, "https": 400}
 ORDERS_AT_LEAST = 100
+RESENDING = tuple(
+    fault(node="").name for fault in (NodeCrashed, NodePaused)
+)  # trials in which messages have to be sent again
 
 
 @pytest.mark.check("LOSS-1")
 @pytest.mark.usefixtures("steady_stream")
-def test_nothing_acknowledged_is_lost(
-    desk: Desk,
-    services_stopped: Episode,
-    node_died: Episode,
-    node_paused: Episode,
-    node_halted: Episode,
-    vip: Vip,
-    judge: Judge,
-) -> None:
+def test_nothing_acknowledged_is_lost(desk: Desk, trials: tuple[Trial, ...], vip: Vip, judge: Judge) -> None:
     """Join everything that was ever acknowledged in this run with the journals of all nodes."""
     run = desk.run
-    faults = (services_stopped, node_died, node_paused, node_halted)
     if vip.service == "dmwl":
-        judge(through_every_fault(_judged_orders(desk, vip), run.operations("hl7"), faults))
+        judge(through_every_trial(_judged_orders(desk, vip), run.operations("hl7"), trials))
         return
     operations = run.operations(vip.service, kinds=STORED_KINDS)
     finding = judge_loss(operations, run.receipts(vip.service), at_least=AT_LEAST[vip.service], payload=PAYLOADS[vip.service])
-    judge(through_every_fault(finding, operations, faults))  # fmt: skip
+    judge(through_every_trial(finding, operations, trials))  # fmt: skip
 
 
 @pytest.mark.check("ORDER-1")
-@pytest.mark.usefixtures("vip", "services_stopped", "node_died", "node_paused", "steady_stream")
+@pytest.mark.usefixtures("vip")
 def test_no_message_is_applied_after_a_later_one_was_acknowledged(
-    run: Run, services_stopped: Episode, node_died: Episode, node_paused: Episode, steady_stream: int, judge: Judge
+    run: Run, trials: tuple[Trial, ...], steady_stream: int, judge: Judge
 ) -> None:
     """Compare, for each patient, when copies were taken with when later messages were acknowledged."""
-    workloads = [episode.workload for episode in (services_stopped, node_died, node_paused)]
-    operations = run.operations("hl7", [*workloads, steady_stream])
+    operations = run.operations("hl7", [*(trial.workload for trial in trials), steady_stream])
     finding = judge_order(operations, run.receipts("hl7"), at_least=300)
-    judge(resent_in(finding, operations, (node_died, node_paused)))
+    resending = [trial for trial in trials if trial.name in RESENDING]
+    judge(resent_in(finding, operations, resending) if resending else finding)
 
 
 def _judged_orders(desk: Desk, vip: Vip) -> Finding:

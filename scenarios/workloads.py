@@ -5,19 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from compose.lab import CanSteerBalancer
 from lbconfig.runtime_api import ServerState
-from lbconfig.site import Vip
+from lbconfig.site import RealServer, Vip
 from scenarios.play import wait_until
 from scenarios.run import Run
-from scenarios.talkers import Talker
+from scenarios.talkers import Talker, order_details
 from scenarios.traffic import TalkerFactory
 from simulators.client import Attempt
-from simulators.operations import Outcome
+from simulators.hl7.engine import InterfaceEngine
+from simulators.hl7.samples import SamplePatient, Template
+from simulators.operations import Kind, Operation, Outcome
+
+StraightFactory = Callable[[Vip, RealServer, str], Talker]
 
 RECONNECTING_SOURCES = 20
 RECONNECTS = 10
@@ -28,6 +32,8 @@ STEADY_SOURCES = 2  # least connections gives each of two nodes one of them
 STEADY_IMAGES = 260
 STEADY_MESSAGES = 1000
 STEADY_NOTES = 260
+PAIRS = 150  # of LOAD-2, on each VIP
+_UNPAIRED = 10  # before them, to warm up both ways
 _GIVE_UP_AFTER = 5  # failures in a row: the VIP does not answer, more of the same tells nothing new
 
 
@@ -94,7 +100,7 @@ def hold_new_sources(run: Run, make_talker: TalkerFactory, workload: int, vip: V
     for talker in talkers:
         operation = talker.say(Attempt(talker.new_identity(), workload=workload))
         if operation.outcome == Outcome.ACKNOWLEDGED:
-            met[operation.node.rstrip(b"\x00").decode("ascii")] += 1
+            met[_node_met(operation)] += 1
     for talker in talkers:
         talker.hang_up()
     return Placed(
@@ -122,6 +128,66 @@ def stream_steadily(run: Run, make_talker: TalkerFactory, workload: int) -> None
             stream.join()
 
     on_every_vip(run, on_vip)
+
+
+class Pairs(msgspec.Struct, frozen=True):
+    """What the same thing took straight to a node and through the VIP, in nanoseconds: the n-th of each made a pair.
+
+    `node` is whom both ways met; `failed` counts the pairs of which one was not acknowledged, or met another node.
+    """
+
+    node: str
+    straight_ns: tuple[int, ...]
+    vip_ns: tuple[int, ...]
+    failed: int
+
+
+def say_in_pairs(run: Run, make_talker: TalkerFactory, make_straight: StraightFactory, workload: int, vip: Vip) -> Pairs:
+    """Let two sources say the same, one through the VIP and one straight to the node that the VIP led to, in pairs.
+
+    Which of a pair comes first is drawn anew for each, so that what the first one warms helps neither. Sessions stay open:
+    what connecting costs is another question.
+    """
+    sources = run.lab.source_addresses(2)
+    through = make_talker(vip, sources[0])
+    node = _node_met(through.say(Attempt(through.new_identity(), workload=workload)))
+    server = next((server for server in vip.real_server if server.node == node), vip.real_server[0])
+    straight = make_straight(vip, server, sources[1])
+    draw = run.random(f"pairs {vip.name}")
+    times: list[tuple[int, int]] = []
+    failed = 0
+    for number in range(-_UNPAIRED, PAIRS):
+        pair = {}
+        for talker in draw.sample((through, straight), 2):
+            operation = talker.say(Attempt(talker.new_identity(), workload=workload))
+            good = operation.outcome == Outcome.ACKNOWLEDGED and _node_met(operation) == node
+            pair[talker is through] = operation.ended_ns - operation.begun_ns if good else 0
+        if number >= 0:
+            failed += not all(pair.values())
+            times += [(pair[False], pair[True])] if all(pair.values()) else []
+    through.hang_up()
+    straight.hang_up()
+    return Pairs(node, tuple(straight_ns for straight_ns, _ in times), tuple(vip_ns for _, vip_ns in times), failed)
+
+
+def fill_worklists(run: Run, engine: InterfaceEngine, template: Template, stations: Sequence[str], items: int) -> int:
+    """Order `items` procedures for each station, through an interface engine; return how many orders were acknowledged."""
+    workload = run.workload("orders for the worklists")
+    acknowledged = 0
+    for station in stations:
+        for _ in range(items):
+            identity, patient = run.identities.next(Kind.MESSAGE), SamplePatient(run.identities.next(Kind.PATIENT))
+            order = order_details(run, station_ae=station)
+            attempt = Attempt(identity, patient=patient.identity.key, workload=workload)
+            operation = run.record(engine.send(template.message(identity, patient, order), attempt))
+            run.orders[identity.key] = order.accession
+            acknowledged += operation.outcome == Outcome.ACKNOWLEDGED
+    engine.close()
+    return acknowledged
+
+
+def _node_met(operation: Operation) -> str:
+    return operation.node.rstrip(b"\x00").decode("ascii")
 
 
 def _settle(talkers: list[Talker], workload: int) -> None:

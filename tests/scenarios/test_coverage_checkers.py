@@ -1,10 +1,10 @@
-from scenarios.checkers.coverage import resent_in, through_every_fault
+from scenarios.checkers.coverage import Trial, resent_in, through_every_trial
 from scenarios.checkers.swiftness import within_limit
 from scenarios.findings import failed, passed
 from simulators.operations import Operation, Outcome
 from tests.scenarios.conftest import SECOND, History, operation
-from tests.scenarios.test_failure_checkers import episode
 
+DIED = Trial("node died", 1)
 HELD = passed("held", measured={"acknowledged": 100})
 
 
@@ -13,24 +13,24 @@ def many(count: int, workload: int, **fields: object) -> list[Operation]:
 
 
 def test_enough_in_every_fault_stays_a_pass(history: History) -> None:
-    finding = through_every_fault(HELD, history(*many(20, 1)), [episode()])
-    assert (finding.verdict, finding.measured["acknowledged_in_each_fault"]) == ("pass", {"node died": 20})
+    finding = through_every_trial(HELD, history(*many(20, 1)), [DIED])
+    assert (finding.verdict, finding.measured["acknowledged_in_each_trial"]) == ("pass", {"node died": 20})
 
 
 def test_quiet_times_alone_prove_nothing(history: History) -> None:
-    assert through_every_fault(HELD, history(*many(500, 2)), [episode()]).verdict == "unknown"
+    assert through_every_trial(HELD, history(*many(500, 2)), [DIED]).verdict == "unknown"
     refused = many(500, 1, outcome=Outcome.REFUSED)
-    assert through_every_fault(HELD, history(*refused), [episode()]).verdict == "unknown"
-    assert through_every_fault(HELD, history(), []).verdict == "unknown"
+    assert through_every_trial(HELD, history(*refused), [DIED]).verdict == "unknown"
+    assert through_every_trial(HELD, history(), []).verdict == "unknown"
 
 
 def test_a_failure_stays_a_failure(history: History) -> None:
-    assert through_every_fault(failed("node", "1 lost"), history(), [episode()]).verdict == "fail"
+    assert through_every_trial(failed("node", "1 lost"), history(), [DIED]).verdict == "fail"
 
 
 def test_order_needs_something_that_was_sent_again(history: History) -> None:
-    assert resent_in(HELD, history(*many(20, 1)), [episode()]).verdict == "unknown"
-    assert resent_in(HELD, history(*many(20, 1), operation(5, workload=1, attempt=2)), [episode()]).verdict == "pass"
+    assert resent_in(HELD, history(*many(20, 1)), [DIED]).verdict == "unknown"
+    assert resent_in(HELD, history(*many(20, 1), operation(5, workload=1, attempt=2)), [DIED]).verdict == "pass"
 
 
 def test_a_slow_operation_fails_and_a_large_one_may_take_longer(history: History) -> None:

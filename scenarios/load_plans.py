@@ -1,0 +1,146 @@
+"""From the site's own numbers to load plans: its peak, one node alone, steps to the knee, a storm, hours at the average."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from lbconfig.site import ServiceKind, Site
+from scenarios.kit import Kit
+from scenarios.load.model import Demand, demand_of, user_plans
+from scenarios.load.plan import LoadPlan, Shape, StudyMix, UserKind, UserPlan, Web
+from scenarios.options import LoadOptions
+from scenarios.run import Run
+
+PEAK_FACTOR = 1.5  # LOAD-1: the site's peak times this
+PEAK_S = 60.0
+ONE_NODE_S = 45.0
+STEP_S = 2.0
+STEPS = 8
+STEP_FACTOR = 2.0
+STORM_CLIENTS = 2000
+STORM_S = 20.0
+SOAK_S = 3600.0
+STATIONS = tuple(f"PFLOAD{number}" for number in range(1, 9))
+ITEMS_A_STATION = 20
+_BETWEEN_S = 2.0  # what is under way on one VIP ends before the next one's steps begin
+_STEP_CLIENTS: dict[UserKind, int] = {"modality": 16, "engine": 16, "worklist": 24, "viewer": 24}
+_STEP_STUDY = StudyMix(modality="CT", share=1.0, images=10, image_bytes=512 * 1024)
+_USER_OF: dict[ServiceKind, UserKind] = {"dicom": "modality", "hl7": "engine", "dmwl": "worklist", "https": "viewer"}
+
+
+class Planner:
+    """Makes the load plans of one run: each with a workload, generators and source addresses of its own.
+
+    Parameters
+    ----------
+    run : Run
+        Whose history they write.
+    kit : Kit
+        The access to the web page.
+    site_file : Path
+        Which site, for Locust's processes to read.
+    options : LoadOptions
+        Of the whole run.
+    """
+
+    def __init__(self, run: Run, kit: Kit, site_file: Path, options: LoadOptions) -> None:
+        self._run = run
+        self._site_file = site_file.resolve()
+        self._kit = kit
+        self._options = options
+        self._next_generator = 1
+        self.demand: Demand = demand_of(run.site.load)
+
+    def peak(self) -> LoadPlan:
+        """Return the site's peak times 1.5, or what the options ask for."""
+        options = self._options
+        duration_s = options.duration_s or PEAK_S
+        shape = Shape(kind=options.shape, step_s=duration_s / 6)
+        users = user_plans(self.demand, factor=options.factor or PEAK_FACTOR, duration_s=duration_s, shape=shape)
+        return self._plan("peak", users)
+
+    def one_node(self) -> LoadPlan:
+        """Return the site's peak, as it is."""
+        users = user_plans(self.demand, factor=1.0, duration_s=ONE_NODE_S, shape=Shape())
+        return self._plan("one node", users)
+
+    def steps(self) -> LoadPlan:
+        """Return, one VIP after the other, rates that double from step to step, beginning with the site's peak times 1.5."""
+        shape = Shape(kind="steps", step_s=STEP_S, factor=STEP_FACTOR)
+        users = []
+        for place, service in enumerate(vip.service for vip in self._run.site.vip):
+            kind = _USER_OF[service]
+            users.append(
+                UserPlan(
+                    kind=kind, clients=_STEP_CLIENTS[kind], rate=self.required_rate(service),
+                    starts_s=place * (STEPS * STEP_S + _BETWEEN_S), lasts_s=STEPS * STEP_S, shape=shape,
+                    studies=(_STEP_STUDY,) if kind == "modality" else (),
+                )
+            )  # fmt: skip
+        return self._plan("steps", users)
+
+    def storm(self) -> LoadPlan:
+        """Return a storm: every client connects, then all hang up and come back at once."""
+        users = [
+            UserPlan(
+                kind=_USER_OF[vip.service], clients=STORM_CLIENTS // len(self._run.site.vip), lasts_s=STORM_S,
+                shape=Shape(kind="storm"),
+            )
+            for vip in self._run.site.vip
+        ]  # fmt: skip
+        return self._plan("storm", users)
+
+    def soak(self) -> LoadPlan:
+        """Return hours at the average rate, or at what the options ask for."""
+        options = self._options
+        factor = options.factor or self.demand.exams.average_per_s / self.demand.exams.peak_per_s
+        users = user_plans(self.demand, factor=factor, duration_s=options.duration_s or SOAK_S, shape=Shape())
+        return self._plan("soak", users)
+
+    def required_rate(self, service: ServiceKind) -> float:
+        """Return the arrivals a second of one VIP at the site's peak times 1.5, in the units of `steps`.
+
+        For DICOM: studies of ten images of 512 KiB that amount to the same bytes; for HTTPS: sessions.
+        """
+        users = user_plans(self.demand, factor=PEAK_FACTOR, duration_s=PEAK_S, shape=Shape())
+        plans = [user for user in users if user.kind == _USER_OF[service]]
+        if service != "dicom":
+            return sum(user.rate for user in plans)
+        bytes_a_second = sum(
+            user.rate * study.share * study.images * study.image_bytes for user in plans for study in user.studies
+        )
+        return bytes_a_second / (_STEP_STUDY.images * _STEP_STUDY.image_bytes)
+
+    def _plan(self, name: str, users: Sequence[UserPlan]) -> LoadPlan:
+        run, processes = self._run, self._options.processes
+        clients = sum(user.clients for user in users)
+        addresses = run.lab.source_addresses(clients + 256 * processes)  # each generator has a slice, and none runs short
+        first, self._next_generator = self._next_generator, self._next_generator + processes
+        web = self._kit.web
+        return LoadPlan(
+            site=str(self._site_file), run=run.number, seed=run.random(f"load {name}").getrandbits(32),
+            workload=run.workload(name), records=str(run.directory / "load" / name.replace(" ", "-")), first_generator=first,
+            generators_at_most=processes, sources=(addresses[0], addresses[-1]),
+            duration_s=max(user.starts_s + user.lasts_s for user in users), users=tuple(users),
+            web=Web(
+                user=web.user, password=web.password, ca_file=str(web.ca_file), server_name=web.server_name,
+                study_uids=(web.study_uid,),
+            ),
+            worklist_stations=STATIONS,
+        )  # fmt: skip
+
+
+def under_load(site: Site, options: LoadOptions) -> Site:
+    """Return the site as load runs see it: nodes are played by the engine for crowds."""
+    engine = site.engines.under_load
+    load = site.load
+    if options.exams_per_year is not None:
+        load = msgspec.structs.replace(load, exams_per_year=round(options.exams_per_year))
+    return msgspec.structs.replace(
+        site,
+        engines=msgspec.structs.replace(site.engines, storage=engine, worklist=engine),
+        load=load,
+    )

@@ -1,0 +1,154 @@
+"""Locust as a process of its own: importing it would patch the process that judges.
+
+The plan goes in as a file; histories, arrivals and pulses come out as files, beside what was seen of the parts meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from compose.lab import CanSteerBalancer, Lab
+from scenarios.faults import MissingAbilityError
+from scenarios.load.plan import PLAN_VARIABLE, LoadPlan, write_plan
+from scenarios.load_frames import arrivals_frame, pulses_frame
+from scenarios.options import ROOT
+from scenarios.parts import PartsSeen, PartsWatch
+
+LOCUST_FILE = ROOT / "scenarios" / "load" / "mixed.py"
+STARTS_WITHIN_S = 60.0  # Locust's own start, its workers', and the wait for all of them
+ENDS_WITHIN_S = 90.0  # what is under way when the time is over may still end
+_LOG_LINES = 15
+_POLL_S = 0.1
+
+
+class LoadError(Exception):
+    """A load run could not be played; the message says what was expected, what was found and where its log is."""
+
+
+class LoadRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One load run that was played. Times are `monotonic_ns` of the harness's host.
+
+    `name` is for people, `records` the folder of its generators' files, `parts` what was seen of generators, balancer and
+    nodes, `processes` how many generators took part.
+    """
+
+    name: str
+    plan: LoadPlan
+    records: Path
+    started_ns: int
+    ended_ns: int
+    parts: PartsSeen
+    processes: int
+
+    @property
+    def workload(self) -> int:
+        """The number of its operations in the history."""
+        return self.plan.workload
+
+    def arrivals(self) -> pl.DataFrame:
+        """Return the arrivals of all generators."""
+        return arrivals_frame(sorted(self.records.glob("generator-*.arrivals")))
+
+    def pulses(self) -> pl.DataFrame:
+        """Return the pulses of all generators."""
+        return pulses_frame(sorted((self.records / "pulses").glob("*.pulse")))
+
+
+def play_load(lab: Lab, plan: LoadPlan, name: str, *, processes: int = 1, page: int | None = None) -> LoadRun:
+    """Play a plan to its end and return what was seen. Nothing of it is left running, whatever happens.
+
+    Parameters
+    ----------
+    lab : Lab
+        A lab that is up and whose balancer can be asked.
+    plan : LoadPlan
+        What is played; its records folder must be new.
+    name : str
+        For people.
+    processes : int
+        Generators; from two on Locust's master gives out the work.
+    page : int or None
+        The port of Locust's page on 127.0.0.1; None: headless.
+
+    Raises
+    ------
+    LoadError
+        When Locust ends with an error, does not end in time, or leaves no records.
+    MissingAbilityError
+        When the lab's balancer cannot be watched.
+    """
+    if not isinstance(lab, CanSteerBalancer):
+        raise MissingAbilityError("watch the balancer")
+    records = Path(plan.records)
+    records.mkdir(parents=True)
+    write_plan(plan, records / "plan.json")
+    with PartsWatch(lab) as watch:
+        started_ns = time.monotonic_ns()
+        with _locust(records, processes, page) as locust:
+            _wait(locust, plan, records)
+        ended_ns = time.monotonic_ns()
+    if not list(records.glob("generator-*.operations")):
+        raise LoadError(f"{name}: expected the records of a generator in {records}, found none. {_log(records)}")
+    return LoadRun(
+        name=name, plan=plan, records=records, started_ns=started_ns, ended_ns=ended_ns, parts=watch.seen(),
+        processes=processes,
+    )  # fmt: skip
+
+
+def check_locust() -> None:
+    """Raise LoadError unless Locust and what ties it to this process are there."""
+    if shutil.which("setpriv") is None:
+        raise LoadError("setpriv: expected the program of util-linux, found none. Install it: apt-get install util-linux")
+
+
+@contextlib.contextmanager
+def _locust(records: Path, processes: int, page: int | None) -> Iterator[subprocess.Popen[bytes]]:
+    """Start Locust, tied to this process, and end it in the end."""
+    shown = ["--web-host", "127.0.0.1", "--web-port", str(page), "--autostart", "--autoquit", "1"] if page else ["--headless"]
+    several = ["--processes", str(processes)] if processes > 1 else []
+    command = [
+        "setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "locust", "-f", str(LOCUST_FILE), *shown, *several,
+        "--skip-log-setup",
+    ]  # fmt: skip
+    environment = {**os.environ, PLAN_VARIABLE: str(records / "plan.json"), "PYTHONPATH": str(ROOT)}
+    with (records / "locust.log").open("wb") as log:
+        locust = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=records
+        )
+    try:
+        yield locust
+    finally:
+        if locust.poll() is None:
+            locust.send_signal(signal.SIGTERM)
+            try:
+                locust.wait(ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                locust.kill()
+                locust.wait()
+
+
+def _wait(locust: subprocess.Popen[bytes], plan: LoadPlan, records: Path) -> None:
+    limit_s = STARTS_WITHIN_S + plan.duration_s + ENDS_WITHIN_S
+    try:
+        code = locust.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        raise LoadError(f"Locust: expected it to end within {limit_s:g} s, found it running. {_log(records)}") from None
+    if code != 0:
+        raise LoadError(f"Locust: expected exit code 0, found {code}. {_log(records)}")
+
+
+def _log(records: Path) -> str:
+    path = records / "locust.log"
+    lines = path.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+    return f"The end of {path}:\n" + "\n".join(lines)
