@@ -155,8 +155,8 @@ def _expected(declared: inspect.Type) -> str:
             return "a text that is not empty" if declared.min_length else "a text"
         case inspect.LiteralType():
             return " or ".join(f'"{value}"' for value in declared.values)
-        case inspect.VarTupleType():
-            return "an array"
+        case inspect.VarTupleType(min_length=low, max_length=high):
+            return _array(low, high)
         case inspect.StructType():
             return "a table"
         case inspect.DateType():
@@ -164,6 +164,12 @@ def _expected(declared: inspect.Type) -> str:
         case inspect.BoolType():
             return "true or false"
     return "another value"
+
+
+def _array(low: int | None, high: int | None) -> str:
+    if low is not None and low == high:
+        return f"an array of {low}"
+    return "an array" if not low else f"an array of at least {low}"
 
 
 def _range(what: str, low: float | None, high: float | None, above: float | None = None) -> str:
@@ -181,7 +187,7 @@ def _found(value: object) -> str:
         case dict():
             return "a table"
         case list():
-            return "an array"
+            return f"an array of {len(value)}"
         case str():
             text = '"' + value.replace("\n", "\\n") + '"'
         case _:

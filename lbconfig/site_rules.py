@@ -186,5 +186,5 @@ def _unique(key: str, expected: str, values: Iterable[str]) -> Iterator[Problem]
 
 _RULES: tuple[Callable[[Site], Iterator[Problem]], ...] = (
     _addresses, _client_network, _unique_names, _one_vip_of_each_service, _unique_vip_endpoints, _real_servers,
-    _processes_that_share_images, _required_checks,
+    _processes_that_share_images, _load_modalities, _load_lines, _load_hours, _required_checks,
 )  # fmt: skip
