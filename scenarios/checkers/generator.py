@@ -1,0 +1,94 @@
+"""Whether the generator itself kept up: if it did not, what it measured says nothing of what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from scenarios.findings import Values
+from scenarios.load.records import WaitedFor
+from scenarios.parts_seen import GENERATOR, PartsSeen, ProcessMoment, lag_quantile_s, mean_cpu, share_of_time
+
+LATE_SHARE = 0.01  # of arrivals that began late though a client was free; above it the load was not the one intended
+LONGEST_SILENCE_S = 2.0  # between two pulses, which are due every second: longer, and nobody knows what it did meanwhile
+BUSY_CORES = 0.9  # of one core: a generator is one thread at a time
+BUSY_TIME_SHARE = 0.2
+LAG_SHARE_OF_LIMIT = 1 / 3  # more of its own lag than that in a latency, and the latency is the generator's
+
+
+def late_share(arrivals: pl.DataFrame, waited_for: WaitedFor = WaitedFor.GENERATOR) -> float:
+    """Return which share of arrivals waited for this; 0 of none."""
+    return arrivals.filter(pl.col("waited_for") == int(waited_for)).height / arrivals.height if arrivals.height else 0.0
+
+
+def suspicions(
+    parts: PartsSeen, generators: Sequence[int], late: float, window_ns: tuple[int, int], limit_s: float
+) -> list[str]:
+    """Return why the generators cannot be believed, in words; nothing when they can.
+
+    Parameters
+    ----------
+    parts : PartsSeen
+        With the pulses of the generators.
+    generators : sequence of int
+        The numbers of those that took part; one that left no pulse is suspect.
+    late : float
+        The share of arrivals that began late by the generator's own fault.
+    window_ns : (int, int)
+        First and last moment that is judged.
+    limit_s : float
+        The latency that is judged: how much lag matters depends on it.
+    """
+    found = []
+    if late > LATE_SHARE:
+        found.append(f"{late:.1%} of the arrivals began late though a client was free (at most {LATE_SHARE:.0%})")
+    begin_ns, end_ns = window_ns
+    inside = parts.during(begin_ns, end_ns)
+    for number in generators:
+        name = f"{GENERATOR}{number}"
+        moments = [moment for seen in inside.of(GENERATOR) if seen.part == name for moment in seen.moments]
+        moments.sort()
+        found += [f"{name} {words}" for words in _suspicions_of(moments, begin_ns, end_ns, limit_s)]
+    return found
+
+
+def figures(parts: PartsSeen, late: float) -> Values:
+    """Return what is reported of the generators whatever the verdict: CPU, lag, and late arrivals."""
+    own = [seen.moments for seen in parts.of(GENERATOR)]
+    return {
+        "generator_cpu_cores_most": round(max(map(mean_cpu, own), default=0.0), 3) if own else None,
+        "generator_lag_p99_s": round(max(map(lag_quantile_s, own), default=0.0), 6) if own else None,
+        "arrivals_late_by_generator_share": round(late, 6),
+    }
+
+
+def limits(limit_s: float) -> Values:
+    """Return the limits beside `figures`."""
+    return {
+        "generator_cpu_cores": BUSY_CORES, "generator_cpu_time_share": BUSY_TIME_SHARE,
+        "generator_lag_p99_s": round(limit_s * LAG_SHARE_OF_LIMIT, 6), "arrivals_late_by_generator_share": LATE_SHARE,
+    }  # fmt: skip
+
+
+def _suspicions_of(moments: Sequence[ProcessMoment], begin_ns: int, end_ns: int, limit_s: float) -> list[str]:
+    if not moments:
+        return ["left no pulse while it should have run"]
+    found = []
+    silence_s = _longest_silence_s(moments, begin_ns, end_ns)
+    if silence_s > LONGEST_SILENCE_S:
+        found.append(f"was silent for {silence_s:.1f} s (a pulse is due every second)")
+    lag_s = lag_quantile_s(moments)
+    busy = share_of_time((moment.cpu_cores > BUSY_CORES, moment.over_s) for moment in moments)
+    if busy >= BUSY_TIME_SHARE and lag_s > limit_s * LAG_SHARE_OF_LIMIT / 2:
+        words = f"used more than {BUSY_CORES:g} of a core in {busy:.0%} of the time"
+        found.append(f"{words}, and woke up to {lag_s * 1000:.1f} ms late (p99)")
+    elif lag_s > limit_s * LAG_SHARE_OF_LIMIT:
+        found.append(f"woke up to {lag_s * 1000:.1f} ms late (p99), more than a third of the limit of {limit_s * 1000:g} ms")
+    return found
+
+
+def _longest_silence_s(moments: Sequence[ProcessMoment], begin_ns: int, end_ns: int) -> float:
+    first, last = moments[0], moments[-1]
+    begins = (first.at_ns - begin_ns) / 1e9 - first.over_s
+    return max(*(moment.over_s for moment in moments), begins, (end_ns - last.at_ns) / 1e9)
