@@ -171,7 +171,7 @@ def _draw_latencies(panel: Axes, latencies: Sequence[LatencyClass]) -> None:
         look = Look.of(place, 1.3)
         points = [(1 / (1 - p), value_s) for p, value_s in latency.curve if value_s > 0]
         draw_line(panel, [at for at, _ in points], [value_s for _, value_s in points], look)
-        if latency.p99_interval_s is not None:
+        if all(map(math.isfinite, latency.p99_interval_s)):
             panel.vlines(_P99, *latency.p99_interval_s, color=look.colour, linewidth=3.2, alpha=0.6)
         if points:
             labels.append(EndLabel(points[-1][1], latency.name, look.colour))

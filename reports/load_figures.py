@@ -216,7 +216,7 @@ def _scale_lag(panel: Axes) -> None:
 
 def _label(part: PartSeries) -> str:
     if part.kind == "machine":
-        return "all processes"
+        return shortened(part.name or "all processes", 18)
     if part.kind == "balancer":
         return shortened(part.name or "all threads", 18)
     return shortened(part.name, 18)
@@ -237,7 +237,7 @@ def _full_name(part: PartSeries) -> str:
 
 
 def _rates_story(vip: VipRates) -> str:
-    errors = sum(vip.errors_per_s) * vip.step_s
+    errors = sum(rate for rate in vip.errors_per_s if math.isfinite(rate)) * vip.step_s
     return (
         f"{vip.vip}: {_number(_mean(vip.offered_per_s))} arrivals a second offered on average, "
         f"{_number(_mean(vip.done_per_s))} carried out; {_number(_mean(vip.operations_per_s))} operations and "

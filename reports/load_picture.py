@@ -39,7 +39,7 @@ class LatencyClass(_Part, frozen=True, kw_only=True):
     """The latency of one class of operations of a VIP, from the intended start, in seconds.
 
     `n` counts them. All quantiles are exact (order statistics of every recorded operation); `p99_interval_s` is the 95 %
-    interval of p99, None where n is too small to give one. `curve` are points (fraction p below 1, quantile) in rising
+    interval of p99; an end that n is too small for is nan. `curve` are points (fraction p below 1, quantile) in rising
     order. `p99_limit_s` is the site's, if it has one for this class.
     """
 
@@ -50,7 +50,7 @@ class LatencyClass(_Part, frozen=True, kw_only=True):
     p90_s: float
     p95_s: float
     p99_s: float
-    p99_interval_s: Interval | None
+    p99_interval_s: Interval
     p999_s: float
     max_s: float
     p99_limit_s: float | None
@@ -70,10 +70,10 @@ class NodeShare(_Part, frozen=True, kw_only=True):
 class PartSeries(_Part, frozen=True, kw_only=True):
     """What one part of the run did over time; all lists are as long as `at_s`.
 
-    `name` is a generator's number, a node's service (`node` then names the node), or empty. `cpu_share` is in cores, 1.0
-    for one whole core; `capacity_cores` is how many the part can use (threads of the balancer, cores of the machine), None
-    where that is not known. `lag_s` is the latest wake-up of its event loop in that span, `memory_mb` (10**6 bytes) its
-    resident memory; both are empty where they were not measured.
+    `name` is a generator's number, a node's service (`node` then names the node), or empty for all of the balancer or the
+    machine. `cpu_share` is in cores, 1.0 for one whole core; `capacity_cores` is how many the part can use (threads of the
+    balancer, cores of the machine), None where that is not known. `lag_s` is the latest wake-up of its event loop in that
+    span, `memory_mb` (10**6 bytes) its resident memory; both are empty where they were not measured.
     """
 
     kind: PartKind

@@ -150,7 +150,7 @@ def _latency_table(latencies: Sequence[LatencyClass]) -> Table:
 
 
 def _latency_row(latency: LatencyClass) -> tuple[str, ...]:
-    interval = "—" if latency.p99_interval_s is None else _span(latency.p99_interval_s, _three_digits)
+    interval = _span(latency.p99_interval_s, _three_digits)
     limit = "—" if latency.p99_limit_s is None else scalar(round(latency.p99_limit_s * 1e3, 6))
     quantiles = (latency.p50_s, latency.p90_s, latency.p95_s, latency.p99_s)
     return (
@@ -165,7 +165,7 @@ def _three_digits(value_s: float) -> str:
         return "—"
     value_ms = float(f"{value_s * 1e3:.3g}")  # rounded first: 9.996 has as many decimals as 10
     decimals = 2 if value_ms < 0.1 else max(0, 2 - math.floor(math.log10(value_ms)))
-    return f"{value_ms:.{decimals}f}"
+    return scalar(value_ms) if value_ms >= 1000 else f"{value_ms:.{decimals}f}"
 
 
 def _added_table(added: Sequence[Added]) -> Table:
@@ -181,7 +181,15 @@ def _added_table(added: Sequence[Added]) -> Table:
 
 def _span(interval: tuple[float, float], spell: Callable[[float], str]) -> str:
     low, high = interval
-    return "—" if math.isnan(low) or math.isnan(high) else f"{spell(low)} to {spell(high)}"
+    if math.isnan(low) or math.isnan(high):
+        return (
+            "—"
+            if math.isnan(low) and math.isnan(high)
+            else f"from {spell(low)}"
+            if math.isnan(high)
+            else f"up to {spell(high)}"
+        )
+    return f"{spell(low)} to {spell(high)}"
 
 
 def _left_out(parts: Sequence[PartSeries]) -> str:

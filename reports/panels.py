@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .canvas import FAINT, INK, LINES, RULE, VERMILLION, WIDTH_IN
-from .text import one_line, shortened
+from .text import legible, shortened
 
 _POINTS_AN_INCH = 72
 
@@ -169,7 +169,7 @@ def _apart(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
 
 
 def _in_two_lines(text: str, wrap: int) -> str:
-    line = one_line(text)
+    line = legible(text).replace("\n", " ")  # narrow spaces between number and unit stay what they are
     if len(line) <= wrap:
         return line
     first = line.rfind(" ", 0, wrap + 1)
