@@ -1,0 +1,114 @@
+"""What every locustfile of this folder shares: the users' base class, the shape, and the wiring into Locust's events.
+
+A locustfile imports `PlanShape` and its users; importing this module registers the rest with Locust.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import Any, ClassVar
+
+from locust import LoadTestShape, User, events, task
+from locust import log as locust_log
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.exception import StopUser
+from locust.runners import MasterRunner, Runner, WorkerRunner
+
+from lbconfig.site_file import SiteError
+
+from .card import CardError
+from .command_line import add_arguments, planned
+from .conductor import Conductor
+from .generator import Generator, end_with_parent
+from .plan import PlanError, UserKind
+
+FINISH_S = 30.0  # what is under way when the time is over may take so long, unless --stop-timeout says otherwise
+_PARENT = os.getpid()  # of the workers that --processes forks: they are forked after this was read
+_logger = logging.getLogger(__name__)
+
+
+class PlannedUser(User):
+    """One client, of the kind that its class names; what it does when stands in the plan."""
+
+    abstract = True
+    kind: ClassVar[UserKind]
+    generator: ClassVar[Generator]
+
+    @task
+    def live(self) -> None:
+        """Be a client until the run is over."""
+        self.generator.live(self.kind)
+        raise StopUser
+
+
+class PlanShape(LoadTestShape):
+    """All users of the plan at once, until every generator is done. Arrivals follow the plan, not the number of users."""
+
+    conductor: Conductor | None = None
+    use_common_options = True  # they are Locust's own, and mean nothing here: no warning about each
+
+    def tick(self) -> tuple[int, float] | None:
+        """Return the number of users and a spawn rate, or None when the run is over."""
+        return self.conductor.tick() if self.conductor else None
+
+
+def _on_parser(parser: LocustArgumentParser, **_: Any) -> None:  # noqa: ANN401  Locust's events are untyped
+    add_arguments(parser)
+
+
+def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:  # noqa: ANN401
+    """Wire this process up: as the conductor, as a generator, or as both."""
+    options = environment.parsed_options
+    if options is None:
+        raise PlanError("expected Locust's command line, found Locust used as a library: run `locust -f`")
+    finish_s = float(options.stop_timeout or FINISH_S)
+    conductor = generator = None
+    if not isinstance(runner, WorkerRunner):
+        try:
+            plan, plan_file = planned(options)
+        except (PlanError, CardError, SiteError) as error:
+            _logger.critical("%s", error)
+            sys.exit(1)
+        conductor = Conductor(environment, runner, plan, plan_file, finish_s)
+        if isinstance(environment.shape_class, PlanShape):
+            environment.shape_class.conductor = conductor
+    elif os.getpid() != _PARENT:
+        end_with_parent(_PARENT)
+    if not isinstance(runner, MasterRunner):
+        generator = Generator(environment, runner, finish_s)
+        for user_class in environment.user_classes:
+            if issubclass(user_class, PlannedUser):
+                user_class.generator = generator
+    _on_the_end(environment, conductor, generator)
+
+
+def _on_the_end(environment: Environment, conductor: Conductor | None, generator: Generator | None) -> None:
+    """Let every end of a run be one in good order, and the exit code say whether the run was played."""
+
+    def on_stopping(**_: Any) -> None:  # noqa: ANN401
+        if generator:
+            generator.halt()
+
+    def on_quitting(**_: Any) -> None:  # noqa: ANN401
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
+        if conductor:
+            conductor.end()
+        if generator:
+            generator.halt()
+            generator.close()
+        broke = conductor.broke if conductor else []
+        for why in broke:
+            _logger.critical("%s", why)
+        is_broken = broke or locust_log.unhandled_greenlet_exception or environment.process_exit_code
+        environment.process_exit_code = 1 if is_broken else 0
+
+    environment.events.test_stopping.add_listener(on_stopping)
+    environment.events.quitting.add_listener(on_quitting)
+
+
+events.init_command_line_parser.add_listener(_on_parser)
+events.init.add_listener(_on_init)
