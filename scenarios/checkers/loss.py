@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-import polars as pl
+import msgspec
+import numpy as np
+import numpy.typing as npt
 
+from scenarios.checkers.places import Places
 from scenarios.findings import Finding, Values, failed, passed, unknown
+from scenarios.frames import Frame, batches, columns
 from simulators.operations import Outcome
 
+_WRITTEN_OUT = 1e-5  # a smaller rate is given as a power of ten
+_ONE = np.uint32(1)  # of the counters' own type: numpy adds that five times as fast
 
-def judge_loss(operations: pl.DataFrame, receipts: pl.DataFrame, *, at_least: int, payload: str) -> Finding:
+
+class Fates(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the identities of one service: how many there are of each sort.
+
+    `duplicate_defects` are stored more often than they were sent, `duplicates_expected` more than once, but not more often
+    than sent. `indeterminate` were never acknowledged and may be stored; `recovered` of them are.
+    """
+
+    acknowledged: int
+    attempted: int
+    lost: int
+    unexpected: int
+    corrupt: int
+    duplicate_defects: int
+    duplicates_expected: int
+    indeterminate: int
+    recovered: int
+
+
+def judge_loss(operations: Frame, receipts: Frame, *, at_least: int, payload: str) -> Finding:
     """Judge one service's history against its nodes' journals.
 
     Parameters
@@ -30,74 +56,92 @@ def judge_loss(operations: pl.DataFrame, receipts: pl.DataFrame, *, at_least: in
         `measured` states n (acknowledged) and the upper bound of the loss rate at 95 % confidence (Clopper-Pearson with no
         loss seen: 1 - 0.05^(1/n)).
     """
-    sent = _sent(operations)
-    stored = receipts.group_by("key").agg(pl.len().alias("receipts"), *_DIGEST_SETS)
-    acknowledged = sent.filter(pl.col("acknowledged"))
-    both = sent.join(stored, on="key", how="inner")
-    lost = acknowledged.join(stored, on="key", how="anti").height
-    unexpected = stored.join(sent, on="key", how="anti").height
-    corrupt = both.filter(pl.col("size_bytes") > 0).filter(~_SAME_DIGEST).height
-    too_often = both.filter(pl.col("receipts") > pl.col("attempts")).height
-    n = acknowledged.height
-    measured: dict[str, Any] = {
-        "acknowledged": n,
-        "attempted": sent.height,
-        "lost": lost,
-        "unexpected": unexpected,
-        "corrupt": corrupt,
-        "duplicate_defects": too_often,
-        "duplicates_expected": both.filter((pl.col("receipts") > 1) & (pl.col("receipts") <= pl.col("attempts"))).height,
-        "indeterminate": sent.filter(~pl.col("acknowledged") & pl.col("indeterminate")).height,
-        "recovered": both.filter(~pl.col("acknowledged") & pl.col("indeterminate")).height,
-    }
-    if n and not lost:
-        measured["loss_rate_upper_bound_95"] = round(1 - 0.05 ** (1 / n), 6)
+    fates = fates_of(operations, receipts)
+    n = fates.acknowledged
+    measured: dict[str, Any] = msgspec.structs.asdict(fates)
+    if n and not fates.lost:
+        measured["loss_rate_upper_bound_95"] = _loss_rate_bound(n)
     limit = {"lost": 0, "unexpected": 0, "corrupt": 0, "duplicate_defects": 0, "acknowledged_at_least": at_least}
-    defects = [
-        f"{count} {what}"
-        for count, what in (
-            (lost, "acknowledged and not stored"),
-            (unexpected, "stored and never sent"),
-            (corrupt, "stored with another content"),
-            (too_often, "stored more often than sent"),
-        )
-        if count
-    ]
+    defects = _defects(fates)
     if defects:
         return failed("node", f"of {n} acknowledged {payload}: {', '.join(defects)}", measured=measured, limit=limit)
     if n < at_least:
         return unknown(f"only {n} {payload} were acknowledged, too few to judge", measured=measured, limit=limit)
     bound = measured["loss_rate_upper_bound_95"]
+    rate = f"{bound:.4%}" if bound >= _WRITTEN_OUT else f"{bound * 100:.1e}%"
     return passed(
-        f"{n} {payload} acknowledged, none lost, none added, none changed (loss rate below {bound:.4%} with 95 % confidence)",
+        f"{n} {payload} acknowledged, none lost, none added, none changed (loss rate below {rate} with 95 % confidence)",
         measured=measured,
         limit=limit,
     )
 
 
-_DIGEST_SETS = (pl.col("digest_a").unique().alias("stored_a"), pl.col("digest_b").unique().alias("stored_b"))
-_SAME_DIGEST = (
-    (pl.col("stored_a").list.len() == 1)
-    & (pl.col("stored_b").list.len() == 1)
-    & (pl.col("stored_a").list.first() == pl.col("digest_a"))
-    & (pl.col("stored_b").list.first() == pl.col("digest_b"))
-)
-
-
-def _sent(operations: pl.DataFrame) -> pl.DataFrame:
-    """One row for each identity: how often tried, whether ever acknowledged, its digest where a payload was made."""
-    return (
-        operations.sort("size_bytes", descending=True)
-        .group_by("key")
-        .agg(
-            pl.len().alias("attempts"),
-            (pl.col("outcome") == int(Outcome.ACKNOWLEDGED)).any().alias("acknowledged"),
-            (pl.col("outcome") == int(Outcome.INDETERMINATE)).any().alias("indeterminate"),
-            pl.col("digest_a").first(),
-            pl.col("digest_b").first(),
-            pl.col("size_bytes").first(),
-        )
+def fates_of(operations: Frame, receipts: Frame) -> Fates:
+    """Join attempts with receipts by key, both piece by piece, and count. The arguments are those of `judge_loss`."""
+    places = Places(columns(operations, "key")["key"].to_numpy())
+    sent = _Sent(operations, places)
+    copies = np.zeros(places.count, np.uint32)
+    changed = np.zeros(places.count, np.bool_)
+    strange = []
+    for batch in batches(receipts, "key", "digest_a", "digest_b"):
+        keys, digest_a, digest_b = (batch[name].to_numpy() for name in batch.columns)
+        at = places.of(keys)
+        known = at >= 0
+        if not known.all():
+            strange.append(np.unique(keys[~known]))
+            at, digest_a, digest_b = at[known], digest_a[known], digest_b[known]
+        np.add.at(copies, at, _ONE)
+        changed[at[(sent.digest_a[at] != digest_a) | (sent.digest_b[at] != digest_b)]] = True
+    unsure = sent.indeterminate & ~sent.acknowledged
+    return Fates(
+        acknowledged=_count(sent.acknowledged),
+        attempted=places.count,
+        lost=_count(sent.acknowledged & (copies == 0)),
+        unexpected=len(np.unique(np.concatenate(strange))) if strange else 0,
+        corrupt=_count(changed & sent.made),
+        duplicate_defects=_count(copies > sent.attempts),
+        duplicates_expected=_count((copies > 1) & (copies <= sent.attempts)),
+        indeterminate=_count(unsure),
+        recovered=_count(unsure & (copies > 0)),
     )
+
+
+class _Sent:
+    """One entry for each identity: how often tried, whether ever acknowledged, its digest where a payload was made."""
+
+    def __init__(self, operations: Frame, places: Places) -> None:
+        self.attempts = np.zeros(places.count, np.uint32)
+        self.acknowledged, self.indeterminate, self.made = (np.zeros(places.count, np.bool_) for _ in range(3))
+        self.digest_a, self.digest_b = (np.zeros(places.count, np.uint64) for _ in range(2))
+        for batch in batches(operations, "key", "outcome", "size_bytes", "digest_a", "digest_b"):
+            keys, outcome, size_bytes, digest_a, digest_b = (batch[name].to_numpy() for name in batch.columns)
+            at = places.of(keys)
+            made = size_bytes > 0
+            np.add.at(self.attempts, at, _ONE)
+            self.acknowledged[at[outcome == Outcome.ACKNOWLEDGED]] = True
+            self.indeterminate[at[outcome == Outcome.INDETERMINATE]] = True
+            self.made[at[made]] = True
+            self.digest_a[at[made]], self.digest_b[at[made]] = digest_a[made], digest_b[made]
+
+
+def _loss_rate_bound(acknowledged: int) -> float:
+    """Return the upper bound of the loss rate at 95 % confidence when none of so many was lost; never rounded to nothing."""
+    bound = -math.expm1(math.log(0.05) / acknowledged)
+    return round(bound, 6) if bound >= _WRITTEN_OUT else float(f"{bound:.2e}")
+
+
+def _count(flags: npt.NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(flags))
+
+
+def _defects(fates: Fates) -> list[str]:
+    sorts = (
+        (fates.lost, "acknowledged and not stored"),
+        (fates.unexpected, "stored and never sent"),
+        (fates.corrupt, "stored with another content"),
+        (fates.duplicate_defects, "stored more often than sent"),
+    )
+    return [f"{count} {what}" for count, what in sorts if count]
 
 
 def judge_visible(
@@ -127,5 +171,5 @@ def judge_visible(
     if n < at_least or len(visible) < places_required:
         reason = f"{n} orders acknowledged and {len(visible)} of {places_required} worklists answered: too little to judge"
         return unknown(reason, measured=measured, limit=limit)
-    measured["loss_rate_upper_bound_95"] = round(1 - 0.05 ** (1 / n), 6)
+    measured["loss_rate_upper_bound_95"] = _loss_rate_bound(n)
     return passed(f"{n} orders acknowledged, every one shown by {', '.join(visible)}", measured=measured, limit=limit)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from scenarios.findings import Finding, failed, passed, unknown
-from simulators.operations import Outcome
+from scenarios.checkers.places import Places
+from scenarios.findings import Finding, Numbers, failed, passed, unknown
+from scenarios.frames import Frame, batches, columns
+from simulators.operations import SEQUENCE_BITS, Outcome
+
+Times = npt.NDArray[np.int64]
+_NEVER = 2**62
 
 
-def judge_order(operations: pl.DataFrame, receipts: pl.DataFrame, *, at_least: int) -> Finding:
+def judge_order(operations: Frame, receipts: Frame, *, at_least: int) -> Finding:
     """Judge the order in which messages of each patient took effect.
 
     Clients send a patient's messages one after the other, each only after the one before was acknowledged, so a copy that a
@@ -27,71 +34,112 @@ def judge_order(operations: pl.DataFrame, receipts: pl.DataFrame, *, at_least: i
     at_least : int
         How many messages with an acknowledged successor it takes to say anything.
     """
-    messages = _messages(operations, receipts)
-    overlapping = messages.filter(pl.col("begun_ns") < pl.col("settled_before_ns")).height
-    followed = messages.filter(pl.col("later_taken_ns").is_not_null())
-    copies = receipts.select("key", "received_ns", "node").join(followed, on="key", how="inner")
-    late = copies.filter(pl.col("received_ns") > pl.col("later_taken_ns"))
+    messages = _Messages(operations, receipts)
+    overlapping, later_ns = _in_turn(messages)
+    copies, late = _copies(messages, receipts, later_ns)
+    followed = int(np.count_nonzero(later_ns < _NEVER))
+    patients = len(np.unique(messages.patient))
     measured: dict[str, Any] = {
-        "patients": messages["patient"].n_unique(),
-        "messages": messages.height,
-        "messages_followed": followed.height,
-        "copies": copies.height,
-        "applied_late": late.height,
-    }
-    limit = {"applied_late": 0, "messages_followed_at_least": at_least}
-    if late.height:
-        nodes = ", ".join(sorted(late["node"].unique().to_list()))
-        worst_s = round(float((late["received_ns"] - late["later_taken_ns"]).max() or 0) / 1e9, 3)  # type: ignore[arg-type]
+        "patients": patients, "messages": messages.places.count, "messages_followed": followed, "copies": copies,
+        "applied_late": late.copies,
+    }  # fmt: skip
+    numbers: Numbers = {"measured": measured, "limit": {"applied_late": 0, "messages_followed_at_least": at_least}}
+    if late.copies:
         return failed(
             "node",
-            f"{late.height} of {copies.height} copies were applied after a later message of their patient was "
-            f"acknowledged (by {nodes}; up to {worst_s} s late)",
-            measured=measured,
-            limit=limit,
+            f"{late.copies} of {copies} copies were applied after a later message of their patient was acknowledged "
+            f"(by {', '.join(sorted(late.nodes))}; up to {round(late.worst_ns / 1e9, 3)} s late)",
+            **numbers,
         )
     if overlapping:
-        return unknown(
-            f"{overlapping} messages were sent before the one before was settled: the generator broke its own rule",
-            measured=measured,
-            limit=limit,
-        )
-    if followed.height < at_least or copies.height < at_least:
-        return unknown(f"only {followed.height} messages had an acknowledged successor", measured=measured, limit=limit)
+        reason = f"{overlapping} messages were sent before the one before was settled: the generator broke its own rule"
+        return unknown(reason, **numbers)
+    if followed < at_least or copies < at_least:
+        return unknown(f"only {followed} messages had an acknowledged successor", **numbers)
     return passed(
-        f"{copies.height} copies of {followed.height} messages of {measured['patients']} patients, each applied before any "
+        f"{copies} copies of {followed} messages of {patients} patients, each applied before any "
         "later message of its patient was acknowledged",
-        measured=measured,
-        limit=limit,
+        **numbers,
     )
 
 
-def _messages(operations: pl.DataFrame, receipts: pl.DataFrame) -> pl.DataFrame:
-    """One row for each message, in each patient's own order, with when any later acknowledged message was first taken."""
-    acknowledged = pl.when(pl.col("outcome") == int(Outcome.ACKNOWLEDGED)).then(pl.col("ended_ns"))
-    taken = receipts.group_by("key").agg(pl.col("received_ns").min().alias("first_taken_ns"))
-    return (
-        operations.filter(pl.col("patient") > 0)
-        .group_by("patient", "key")
-        .agg(
-            pl.col("begun_ns").min(),
-            acknowledged.min().alias("acknowledged_ns"),
-            pl.col("ended_ns").max().alias("settled_ns"),
-        )
-        .join(taken, on="key", how="left")
-        .with_columns(
-            pl.when(pl.col("acknowledged_ns").is_not_null())
-            .then(pl.min_horizontal("acknowledged_ns", "first_taken_ns"))
-            .otherwise(_NEVER)
-            .alias("taken_ns")
-        )
-        .sort("patient", "begun_ns")
-        .with_columns(
-            pl.col("taken_ns").reverse().cum_min().reverse().shift(-1).over("patient").alias("later_taken_ns"),
-            pl.col("settled_ns").shift(1).over("patient").fill_null(0).alias("settled_before_ns"),
-        )
-        .with_columns(pl.when(pl.col("later_taken_ns") < _NEVER).then(pl.col("later_taken_ns")).alias("later_taken_ns"))
-    )
+class _Messages:
+    """One entry for each message that belongs to a patient.
+
+    Whose it is; when it was first begun; when the fate of its last attempt was known; and when it was taken for good, which
+    is never for one that was not acknowledged.
+    """
+
+    def __init__(self, operations: Frame, receipts: Frame) -> None:
+        attempts = operations.lazy().filter(pl.col("patient") > 0)
+        self.places = Places(columns(attempts, "key")["key"].to_numpy())
+        self.patient = np.zeros(self.places.count, np.uint64)
+        self.begun_ns, self.taken_ns = (np.full(self.places.count, _NEVER) for _ in range(2))
+        self.settled_ns = np.zeros(self.places.count, np.int64)
+        for batch in batches(attempts, "key", "patient", "outcome", "begun_ns", "ended_ns"):
+            keys, patient, outcome, begun_ns, ended_ns = (batch[name].to_numpy() for name in batch.columns)
+            at = self.places.of(keys)
+            acknowledged = outcome == Outcome.ACKNOWLEDGED
+            self.patient[at] = patient
+            np.minimum.at(self.begun_ns, at, begun_ns)
+            np.maximum.at(self.settled_ns, at, ended_ns)
+            np.minimum.at(self.taken_ns, at[acknowledged], ended_ns[acknowledged])
+        never = self.taken_ns == _NEVER
+        for batch in batches(receipts, "key", "received_ns"):
+            at = self.places.of(batch["key"].to_numpy())
+            np.minimum.at(self.taken_ns, at[at >= 0], batch["received_ns"].to_numpy()[at >= 0])
+        self.taken_ns[never] = _NEVER
 
 
-_NEVER = 2**62
+def _in_turn(messages: _Messages) -> tuple[int, Times]:
+    """Return how many messages were begun before their patient's one before was settled; and, for each message, when any
+    later one of its patient was first taken for good.
+    """  # noqa: D205
+    later_ns = np.full(messages.places.count, _NEVER)
+    overlapping = 0
+    generators = (messages.patient >> np.uint64(SEQUENCE_BITS)).astype(np.uint16)
+    for generator in np.flatnonzero(np.bincount(generators)):
+        own = np.flatnonzero(generators == generator)
+        own = own[np.lexsort((messages.begun_ns[own], messages.patient[own]))]
+        patient = messages.patient[own]
+        settled_ns, begun_ns = messages.settled_ns[own], messages.begun_ns[own]
+        overlapping += int(np.count_nonzero((begun_ns[1:] < settled_ns[:-1]) & (patient[1:] == patient[:-1])))
+        later_ns[own] = _earliest_later(patient, messages.taken_ns[own])
+    return overlapping, later_ns
+
+
+def _earliest_later(patient: npt.NDArray[np.uint64], taken_ns: Times) -> Times:
+    """Return, for each message of sorted patients, the least time of all that follow it: over 1 of them, then 2, 4, 8."""
+    earliest = np.full(len(taken_ns), _NEVER)
+    earliest[:-1] = np.where(patient[1:] == patient[:-1], taken_ns[1:], _NEVER)
+    step = 1
+    while (same := patient[step:] == patient[:-step]).any():
+        earliest[:-step] = np.where(same, np.minimum(earliest[:-step], earliest[step:]), earliest[:-step])
+        step *= 2
+    return earliest
+
+
+class _Late(NamedTuple):
+    """How many copies were applied late, by whom, and by how much at worst."""
+
+    copies: int
+    nodes: set[str]
+    worst_ns: int
+
+
+def _copies(messages: _Messages, receipts: Frame, later_ns: Times) -> tuple[int, _Late]:
+    """Return how many copies there are of messages that another one followed, and which of them came after it."""
+    copies, late, worst_ns = 0, 0, 0
+    nodes: set[str] = set()
+    for batch in batches(receipts, "key", "received_ns", "node"):
+        at = messages.places.of(batch["key"].to_numpy())
+        known = np.flatnonzero(at >= 0)
+        limit_ns = later_ns[at[known]]
+        followed = limit_ns < _NEVER
+        by_ns = (batch["received_ns"].to_numpy()[known] - limit_ns)[followed]
+        copies += len(by_ns)
+        if (by_ns > 0).any():
+            late += int(np.count_nonzero(by_ns > 0))
+            worst_ns = max(worst_ns, int(by_ns.max()))
+            nodes |= set(batch["node"].gather(known[followed][by_ns > 0]).unique().to_list())
+    return copies, _Late(late, nodes, worst_ns)

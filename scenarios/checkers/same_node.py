@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
+from scenarios.checkers.witnesses import Heard, hear
 from scenarios.findings import Finding, Numbers, failed, listed, passed, unknown
+from scenarios.frames import Frame, columns
 from simulators.operations import Outcome
 
 
 def judge_same_node(
-    operations: pl.DataFrame,
-    receipts: pl.DataFrame | None,
+    operations: Frame,
+    receipts: Frame | None,
     table: Mapping[str, str],
     log: Mapping[tuple[str, int], str] | None,
     *,
@@ -28,7 +29,7 @@ def judge_same_node(
     Parameters
     ----------
     operations : frame of operations
-        One operation for each connection, in the order they were made; `node` is what the client was told.
+        One operation or more for each connection, in the order they were made; `node` is what the client was told.
     receipts : frame of receipts
         What the nodes wrote down of the same identities; None where the target's journals cannot be read.
     table : mapping of source address to node
@@ -49,98 +50,89 @@ def judge_same_node(
         `measured.chance_by_luck` is the chance that as many connections met one node each without any persistence, if the
         nodes were met at random.
     """
-    answered = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
-    heard = _hear(answered, receipts, table, log)
-    met = heard.met
-    n, refused = len(met), operations.height - answered.height
-    fewest = min((len(nodes) for nodes in met.values()), default=0)
-    nodes = sorted({node for nodes in met.values() for node in nodes})
-    wandering = sorted(source for source, nodes in met.items() if len(set(nodes)) > 1)
-    without_entry = sorted(source for source in met if source not in table)
-    elsewhere = sorted(source for source, nodes in met.items() if nodes and source in table and set(nodes) != {table[source]})
-    measured: dict[str, Any] = {
-        "sources": n, "connections": answered.height, "connections_of_a_source_at_least": fewest, "refused_or_lost": refused,
-        "sources_that_met_several_nodes": len(wandering), "sources_without_entry": len(without_entry),
-        "sources_by_node": {node: sum(node in found for found in met.values()) for node in nodes},
-        "witness_statements": heard.statements, "dropped_log_lines": dropped_log_lines,
-        "witnesses_disagree": len(heard.disagreements),
-        "chance_by_luck": _chance(met, len(nodes)),
+    attempts = columns(operations, "key", "source", "source_port", "node", "outcome")
+    answered = attempts.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
+    heard = hear(answered, receipts, table, log)
+    refused, refused_at_most = attempts.height - answered.height, attempts.height // 20
+    numbers: Numbers = {
+        "measured": _measured(heard, table, answered.height) | {
+            "refused_or_lost": refused, "dropped_log_lines": dropped_log_lines,
+        },
+        "limit": {
+            "sources_at_least": sources_at_least, "connections_of_a_source_at_least": connections_at_least,
+            "nodes_of_a_source": 1, "nodes_met_at_least": nodes_at_least, "sources_without_entry": 0, "witnesses_disagree": 0,
+            "refused_or_lost": refused_at_most,
+        },
     }  # fmt: skip
-    limit = {
-        "sources_at_least": sources_at_least, "connections_of_a_source_at_least": connections_at_least,
-        "nodes_of_a_source": 1, "nodes_met_at_least": nodes_at_least, "sources_without_entry": 0, "witnesses_disagree": 0,
-        "refused_or_lost": operations.height // 20,
-    }  # fmt: skip
-    numbers: Numbers = {"measured": measured, "limit": limit}
-    if wandering:
-        examples = [f"{source} met {' then '.join(_changes(met[source])[:4])}" for source in wandering]
-        return failed("balancer", f"{len(wandering)} of {n} sources met several nodes: {listed(examples, 2)}", **numbers)
-    if heard.disagreements:
-        return failed("balancer", f"witnesses disagree: {listed(heard.disagreements, 2)}", **numbers)
-    if n and without_entry:
-        return failed(
-            "balancer", f"{len(without_entry)} of {n} sources have no table entry: {listed(without_entry, 3)}", **numbers
-        )
-    if elsewhere:
-        return failed("balancer", f"the table names another node than was met by {listed(elsewhere, 3)}", **numbers)
-    missing = {"log": min(dropped_log_lines, answered.height // 20)}
-    silent = [
-        f"the {name} named {count}"
-        for name, count in heard.statements.items()
-        if count < answered.height - missing.get(name, 0)
-    ]
-    if n < sources_at_least or fewest < connections_at_least or silent or refused > limit["refused_or_lost"]:
+    if broken := _broken(heard, table):
+        return failed("balancer", broken, **numbers)
+    n, fewest = len(heard.sources), numbers["measured"]["connections_of_a_source_at_least"]
+    silent = _silent(heard, answered.height, dropped_log_lines)
+    if n < sources_at_least or fewest < connections_at_least or silent or refused > refused_at_most:
         told = f"; of {answered.height} connections {', '.join(silent)}" if silent else ""
         return unknown(
             f"{n} sources with at least {fewest} answered connections each, {refused} refused or lost{told}", **numbers
         )
-    if len(nodes) < nodes_at_least:
-        return failed("balancer", f"all {n} sources met {nodes[0]}: nothing was shared out", **numbers)
+    if len(heard.nodes) < nodes_at_least:
+        return failed("balancer", f"all {n} sources met {heard.nodes[0]}: nothing was shared out", **numbers)
     return passed(
         f"{n} sources, {answered.height} connections in random order, one node each; {', '.join(heard.statements)} agree",
         **numbers,
     )
 
 
-class _Heard(NamedTuple):
-    """Whom each source met, connection by connection; how many connections each witness named a node of; contradictions."""
-
-    met: dict[str, list[str]]
-    statements: dict[str, int]
-    disagreements: list[str]
-
-
-def _hear(
-    answered: pl.DataFrame,
-    receipts: pl.DataFrame | None,
-    table: Mapping[str, str],
-    log: Mapping[tuple[str, int], str] | None,
-) -> _Heard:
-    """Ask every witness that the target has about every connection."""
-    journal = {} if receipts is None else dict(zip(receipts["key"].to_list(), receipts["node"].to_list(), strict=True))
-    has = {"client": True, "table": True, "log": log is not None, "journal": receipts is not None}
-    heard = _Heard(defaultdict(list), {name: 0 for name, there in has.items() if there}, [])
-    for key, source, port, told in answered.select("key", "source", "source_port", "node").iter_rows():
-        said = {"client": told, "table": table.get(source, "")}
-        said |= {"log": (log or {}).get((source, port), ""), "journal": journal.get(key, "")}
-        for name in heard.statements:
-            heard.statements[name] += said[name] != ""
-        words = {node for name, node in said.items() if node and name != "table"}
-        if len(words) > 1:
-            heard.disagreements.append(
-                f"{source}:{port}: {', '.join(f'{name} says {node}' for name, node in said.items() if node)}"
-            )
-        heard.met[source] += sorted(words)[:1]
-    return heard
+def _measured(heard: Heard, table: Mapping[str, str], connections: int) -> dict[str, Any]:
+    return {
+        "sources": len(heard.sources),
+        "connections": connections,
+        "connections_of_a_source_at_least": min((sum(met.values()) for met in heard.sources.values()), default=0),
+        "sources_that_met_several_nodes": len(_wandering(heard)),
+        "sources_without_entry": len(_without_entry(heard, table)),
+        "sources_by_node": {node: sum(node in met for met in heard.sources.values()) for node in heard.nodes},
+        "witness_statements": heard.statements,
+        "witnesses_disagree": heard.disagreements,
+        "chance_by_luck": _chance(heard),
+    }
 
 
-def _changes(nodes: list[str]) -> list[str]:
-    return [node for place, node in enumerate(nodes) if place == 0 or nodes[place - 1] != node]
+def _broken(heard: Heard, table: Mapping[str, str]) -> str:
+    """Say what contradicts persistence; empty when nothing does."""
+    n, wandering, without_entry = len(heard.sources), _wandering(heard), _without_entry(heard, table)
+    if wandering:
+        examples = [f"{source} met {' then '.join(heard.changes_of(source, 4))}" for source in wandering[:2]]
+        return f"{len(wandering)} of {n} sources met several nodes: {_shown(examples, len(wandering))}"
+    if heard.disagreements:
+        return f"witnesses disagree: {_shown(heard.contradictions(2), heard.disagreements)}"
+    if without_entry:
+        return f"{len(without_entry)} of {n} sources have no table entry: {listed(without_entry, 3)}"
+    elsewhere = sorted(source for source, met in heard.sources.items() if met and set(met) != {table[source]})
+    return f"the table names another node than was met by {listed(elsewhere, 3)}" if elsewhere else ""
 
 
-def _chance(met: Mapping[str, list[str]], nodes: int) -> float:
+def _wandering(heard: Heard) -> list[str]:
+    return sorted(source for source, met in heard.sources.items() if len(met) > 1)
+
+
+def _without_entry(heard: Heard, table: Mapping[str, str]) -> list[str]:
+    return sorted(source for source in heard.sources if source not in table)
+
+
+def _silent(heard: Heard, connections: int, dropped_log_lines: int) -> list[str]:
+    """Say which witnesses named the node of fewer connections than they must have seen."""
+    missing = {"log": min(dropped_log_lines, connections // 20)}
+    return [
+        f"the {name} named {count}" for name, count in heard.statements.items() if count < connections - missing.get(name, 0)
+    ]
+
+
+def _shown(examples: list[str], of: int) -> str:
+    rest = of - len(examples)
+    return "; ".join(examples) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def _chance(heard: Heard) -> float:
     """Return the chance that every source met one node only if each connection met one of the nodes at random."""
-    if nodes < 2:
+    if len(heard.nodes) < 2:
         return 1.0
-    exponent = sum(len(found) - 1 for found in met.values())
-    return float(nodes) ** -min(exponent, 1000)
+    exponent = sum(sum(met.values()) - 1 for met in heard.sources.values())
+    return float(len(heard.nodes)) ** -min(exponent, 1000)

@@ -17,7 +17,7 @@ SITE = Path(__file__).parents[2] / "lbconfig" / "sites" / "loopback.toml"
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """A run on a lab that was never started: its records are all that is read."""
+    """Make a run on a lab that is never started: its records are all that is read."""
     run = Run(NativeLab(load_site(SITE), tmp_path / "lab"), tmp_path / "run", 1, RUN)
     run.record(operation(1))
     yield run

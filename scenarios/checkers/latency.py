@@ -1,0 +1,291 @@
+"""How long operations took, how many there were, and who did them: exact, of every recorded operation, in all and over time.
+
+Nothing is judged here. Latency is from the intended start to the end of acknowledged operations, so that what had to wait
+for its turn counts its waiting. Times over a run are in steps: the i-th holds what ended within `step_s` seconds from
+`started_ns + i * step_s`; what ended before the run began is left out of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from scenarios.checkers.swiftness import LARGE_BYTES
+from scenarios.frames import Frame
+from simulators.operations import Kind, Outcome, Service
+
+CONFIDENCE = 0.95
+MOST_STEPS = 1 << 16  # of a run: a step's number fits into 16 bits, which numpy sorts in linear time
+_CURVE_POINTS_A_DECADE = 40
+_NAMES = {
+    (Service.DICOM, Kind.ECHO): "C-ECHO",
+    (Service.DMWL, Kind.QUERY): "C-FIND",
+    (Service.DMWL, Kind.ECHO): "C-ECHO of the worklist",
+    (Service.HL7, Kind.MESSAGE): "HL7 message",
+    (Service.HTTPS, Kind.QUERY): "web page",
+    (Service.HTTPS, Kind.NOTE): "web note",
+    (Service.HTTPS, Kind.ECHO): "web login",
+}
+_SMALL_IMAGE, _LARGE_IMAGE = "C-STORE up to 1 MiB", "C-STORE above 1 MiB"
+Times = npt.NDArray[np.int64]
+
+
+class ClassLatency(msgspec.Struct, frozen=True, kw_only=True):
+    """The latency of one class of operations, in seconds.
+
+    `n` counts the acknowledged operations, `failed` the others. Quantiles are order statistics: p99 is the smallest latency
+    that at least 99 % of all do not exceed. `p99_interval_s` encloses the true p99 with 95 % confidence whatever the
+    distribution; an end is None where n is too small to give one. `curve` are points (fraction p below 1, quantile) in
+    rising order, closer to each other the nearer they are to 1.
+    """
+
+    service: Service
+    name: str
+    n: int
+    failed: int
+    p50_s: float
+    p90_s: float
+    p95_s: float
+    p99_s: float
+    p99_interval_s: tuple[float | None, float | None]
+    p999_s: float
+    max_s: float
+    curve: tuple[tuple[float, float], ...]
+
+
+class ClassOverTime(msgspec.Struct, frozen=True, kw_only=True):
+    """One class of operations over time: what was acknowledged, what was not, and how long it took; nan where nothing was.
+
+    `bytes_per_s` is of the payloads that were acknowledged.
+    """
+
+    service: Service
+    name: str
+    step_s: float
+    operations_per_s: tuple[float, ...]
+    errors_per_s: tuple[float, ...]
+    bytes_per_s: tuple[float, ...]
+    p50_s: tuple[float, ...]
+    p99_s: tuple[float, ...]
+    max_s: tuple[float, ...]
+
+
+class ShareOverTime(msgspec.Struct, frozen=True, kw_only=True):
+    """The share (0 to 1) of a service's acknowledged operations that one node answered, or one source sent.
+
+    Over time (nan in a step without any) and in all.
+    """
+
+    service: Service
+    name: str
+    step_s: float
+    share: tuple[float, ...]
+    whole_share: float
+
+
+def latencies(operations: Frame) -> list[ClassLatency]:
+    """Return the exact latency of each class of operations; a class of which none was acknowledged is left out.
+
+    Parameters
+    ----------
+    operations : frame of operations
+        Of any services.
+    """
+    timed = _timed(operations, 0, None).select("code", "done", "latency_ns").collect()
+    found = []
+    for service, name, own in _classes(timed):
+        latency_ns = np.sort(own.filter("done")["latency_ns"].to_numpy())
+        if len(latency_ns):
+            found.append(_class_latency(service, name, latency_ns, own.height - len(latency_ns)))
+    return found
+
+
+def classes_over_time(operations: Frame, started_ns: int, step_s: float = 1.0) -> list[ClassOverTime]:
+    """Return the throughput, the errors and the latency of each class of operations over time.
+
+    Parameters
+    ----------
+    operations : frame of operations
+        Of any services.
+    started_ns : int
+        The run's begin (`monotonic_ns`).
+    step_s : float
+        The width of a step; a run may have 65,536 of them.
+
+    Raises
+    ------
+    ValueError
+        When the steps are too many.
+    """
+    timed = _collected(_timed(operations, started_ns, step_s).select("code", "done", "latency_ns", "step", "size_bytes"))
+    steps = int(timed["step"].max()) + 1 if timed.height else 0  # type: ignore[arg-type]
+    found = []
+    for service, name, own in _classes(timed):
+        done = own.filter("done")
+        p50_s, p99_s, max_s = _quantiles_of_steps(done, steps)
+        counts, failures = (
+            np.bincount(part["step"].to_numpy(), minlength=steps) for part in (done, own.filter(~pl.col("done")))
+        )
+        moved = np.bincount(done["step"].to_numpy(), weights=done["size_bytes"].to_numpy(), minlength=steps)
+        found.append(
+            ClassOverTime(
+                service=service, name=name, step_s=step_s, operations_per_s=_floats(counts / step_s),
+                errors_per_s=_floats(failures / step_s), bytes_per_s=_floats(moved / step_s),
+                p50_s=_floats(p50_s), p99_s=_floats(p99_s), max_s=_floats(max_s),
+            )
+        )  # fmt: skip
+    return found
+
+
+def node_shares(operations: Frame, started_ns: int, step_s: float = 1.0) -> list[ShareOverTime]:
+    """Return the share of every node that answered, by service and name. See `classes_over_time`."""
+    return _shares(operations, "node", started_ns, step_s, None)
+
+
+def busiest_source_shares(operations: Frame, started_ns: int, step_s: float = 1.0) -> list[ShareOverTime]:
+    """Return the share of the busiest source of each service. See `classes_over_time`."""
+    return _shares(operations, "source", started_ns, step_s, 1)
+
+
+def source_shares(operations: Frame) -> dict[str, float]:
+    """Return the share (0 to 1) of each source in all operations of a frame, as SPREAD-1 lists them."""
+    counts = operations.lazy().group_by("source").len().collect()
+    total = int(counts["len"].sum())
+    return {str(source): count / total for source, count in counts.iter_rows()}
+
+
+def enclosing_places(n: int, share: float, confidence: float = CONFIDENCE) -> tuple[int | None, int | None]:
+    """Return which order statistics of n values, counted from 0, enclose the true quantile, whatever the distribution.
+
+    The k-th smallest lies above the quantile with the chance that a binomial variable of n trials and chance `share` is below
+    k (David and Nagaraja, Order Statistics, 7.1). Each end is beyond it by a chance of (1 - confidence) / 2 at most; None
+    for an end that n is too small for. Only the binomial chances within 12 standard deviations are summed: beyond lie less
+    than 1e-30.
+    """
+    reach = 12 * math.sqrt(n * share * (1 - share)) + 50
+    first, last = max(0, math.floor(n * share - reach)), min(n, math.ceil(n * share + reach))
+    k = np.arange(first, last + 1, dtype=np.float64)
+    begin = math.lgamma(n + 1) - math.lgamma(first + 1) - math.lgamma(n - first + 1)
+    begin += first * math.log(share) + (n - first) * math.log1p(-share)
+    growth = np.log((n - k[:-1]) / (k[:-1] + 1)) + math.log(share) - math.log1p(-share)
+    at_most = np.cumsum(np.exp(begin + np.concatenate(([0.0], np.cumsum(growth)))))  # P(Binomial <= k)
+    chance = (1 - confidence) / 2
+    low = first + int(np.searchsorted(at_most, chance, side="right"))  # P(Binomial < low) is still small enough
+    high = first + int(np.searchsorted(at_most, 1 - chance)) + 1  # P(Binomial < high) is large enough
+    return (low - 1 if low >= 1 else None), (high - 1 if high <= n else None)
+
+
+def _class_latency(service: Service, name: str, latency_ns: Times, failed: int) -> ClassLatency:
+    p50_s, p90_s, p95_s, p99_s, p999_s = (_quantile_s(latency_ns, share) for share in (0.5, 0.9, 0.95, 0.99, 0.999))
+    low, high = enclosing_places(len(latency_ns), 0.99)
+    return ClassLatency(
+        service=service, name=name, n=len(latency_ns), failed=failed,
+        p50_s=p50_s, p90_s=p90_s, p95_s=p95_s, p99_s=p99_s, p999_s=p999_s, max_s=float(latency_ns[-1] / 1e9),
+        p99_interval_s=(
+            None if low is None else float(latency_ns[low] / 1e9), None if high is None else float(latency_ns[high] / 1e9),
+        ),
+        curve=_curve(latency_ns),
+    )  # fmt: skip
+
+
+def _quantile_s(sorted_ns: Times, share: float) -> float:
+    return float(sorted_ns[max(math.ceil(len(sorted_ns) * share), 1) - 1] / 1e9)
+
+
+def _curve(sorted_ns: Times) -> tuple[tuple[float, float], ...]:
+    """Return points at equal distances of log 1 / (1 - p), down to the last value but one."""
+    decades = math.log10(len(sorted_ns))
+    steps = range(math.floor(decades * _CURVE_POINTS_A_DECADE) + 1)
+    shares = sorted({1 - 10 ** (-step / _CURVE_POINTS_A_DECADE) for step in steps} - {1.0})
+    return tuple((share, _quantile_s(sorted_ns, share)) for share in shares)
+
+
+def _timed(operations: Frame, started_ns: int, step_s: float | None) -> pl.LazyFrame:
+    """Return for each operation its class, whether it was acknowledged, its latency, and (with `step_s`) its step."""
+    is_large = (
+        (pl.col("service") == int(Service.DICOM))
+        & (pl.col("kind") == int(Kind.INSTANCE))
+        & (pl.col("size_bytes") > LARGE_BYTES)
+    )
+    timed = operations.lazy().with_columns(
+        code=(pl.col("service").cast(pl.UInt16) * 512 + pl.col("kind").cast(pl.UInt16) * 2 + is_large.cast(pl.UInt16)),
+        done=pl.col("outcome") == int(Outcome.ACKNOWLEDGED),
+        latency_ns=pl.col("ended_ns") - pl.col("intended_ns"),
+    )
+    if step_s is None:
+        return timed
+    step = (pl.col("ended_ns") - started_ns) // round(step_s * 1e9)
+    return timed.filter(pl.col("ended_ns") >= started_ns).with_columns(step=step.cast(pl.UInt16))
+
+
+def _collected(timed: pl.LazyFrame) -> pl.DataFrame:
+    try:
+        return timed.collect()
+    except pl.exceptions.InvalidOperationError as error:  # the number of a step does not fit
+        raise ValueError(f"step_s: expected a run of at most {MOST_STEPS} steps, found more: take longer ones") from error
+
+
+def _classes(timed: pl.DataFrame) -> Iterator[tuple[Service, str, pl.DataFrame]]:
+    for code in timed["code"].unique().sort().to_list():
+        service, kind = Service(code >> 9), Kind(code >> 1 & 0xFF)
+        yield service, class_name(service, kind, is_large=bool(code & 1)), timed.filter(pl.col("code") == code)
+
+
+def class_name(service: Service, kind: Kind, *, is_large: bool = False) -> str:
+    """Return what a class of operations is called; `is_large` for an image above 1 MiB."""
+    if kind is Kind.INSTANCE:
+        return _LARGE_IMAGE if is_large else _SMALL_IMAGE
+    return _NAMES.get((service, kind), f"{service.name} {kind.name.lower().replace('_', ' ')}")
+
+
+def _quantiles_of_steps(done: pl.DataFrame, steps: int) -> Sequence[npt.NDArray[np.float64]]:
+    """Return the median, p99 and maximum of each step, nan where there was none.
+
+    Latencies are sorted, and then by step in a stable manner: so each step's lie side by side, in order.
+    """
+    latency_ns, step = done["latency_ns"].to_numpy(), done["step"].to_numpy()
+    order = np.argsort(latency_ns)
+    order = order[np.argsort(step[order], kind="stable")]
+    counts = np.bincount(step, minlength=steps)
+    begin = np.cumsum(counts) - counts
+    seen = counts > 0
+    found = []
+    for share in (0.5, 0.99, 1.0):
+        place = begin + np.maximum(np.ceil(counts * share).astype(np.int64), 1) - 1
+        of_step = np.full(steps, np.nan)
+        of_step[seen] = latency_ns[order[place[seen]]] / 1e9
+        found.append(of_step)
+    return found
+
+
+def _shares(operations: Frame, column: str, started_ns: int, step_s: float, busiest: int | None) -> list[ShareOverTime]:
+    """Return the shares of the words of a column, all of them or the busiest few of each service."""
+    answered = _timed(operations, started_ns, step_s).filter("done").group_by("service", column, "step").len()
+    counts = _collected(answered).with_columns(pl.col(column).cast(pl.String))
+    steps = int(counts["step"].max()) + 1 if counts.height else 0  # type: ignore[arg-type]
+    found = []
+    for service in counts["service"].unique().sort().to_list():
+        of_service = counts.filter(pl.col("service") == service)
+        all_of_step = _per_step(of_service, steps)
+        words = of_service.group_by(column).agg(pl.col("len").sum()).sort(["len", column], descending=[True, False])
+        for word in sorted(words[column].head(busiest if busiest is not None else words.height).to_list()):
+            own = _per_step(of_service.filter(pl.col(column) == word), steps)
+            share = np.divide(own, all_of_step, out=np.full(steps, np.nan), where=all_of_step > 0)
+            whole = float(own.sum() / all_of_step.sum())
+            found.append(
+                ShareOverTime(service=Service(service), name=word, step_s=step_s, share=_floats(share), whole_share=whole)
+            )
+    return found
+
+
+def _per_step(counts: pl.DataFrame, steps: int) -> npt.NDArray[np.float64]:
+    return np.bincount(counts["step"].to_numpy(), counts["len"].to_numpy(), steps).astype(np.float64)
+
+
+def _floats(values: npt.NDArray[np.floating]) -> tuple[float, ...]:
+    return tuple(map(float, values))
