@@ -31,6 +31,9 @@ class Flag(enum.IntFlag):
     OBSERVATION = 2  # an echo or a query: seen, not stored, in no loss join
 
 
+_FOREIGN = int(Flag.FOREIGN)  # the member of an enumeration is dear to look up, and to pack
+
+
 class Receipt(NamedTuple):
     """What one node took, once. `received_ns` is `monotonic_ns`, `clock_ns` is `time_ns`, both of the node's host.
 
@@ -79,7 +82,7 @@ class Journal:
 
     def __init__(self, directory: Path, node: str, service: Service, *, shared: bool = False) -> None:
         self._node = node.encode("ascii")
-        self._service = service
+        self._service = int(service)
         self._file = RecordFile(journal_path(directory, service), RECEIPT_MAGIC, RECEIPT_FIELDS, shared=shared)
 
     def receipt(
@@ -117,6 +120,20 @@ class Journal:
             run, key, kind = identity.run, identity.key, int(identity.kind)
         return Receipt(
             run, key, kind, self._service, flags, time.monotonic_ns(), time.time_ns(), size_bytes, digest,
+            packed_address(peer[0]), peer[1], caller.encode("ascii", "replace")[:16], self._node,
+        )  # fmt: skip
+
+    def packed_receipt(
+        self, named: tuple[int, int, int] | None, identifier: str, digest: bytes, size_bytes: int, peer: tuple[str, int],
+        caller: str,
+    ) -> bytes:  # fmt: skip
+        """Make a packed receipt, for `append_packed`, of a payload whose run, key and kind are known (None: it is foreign).
+
+        The other arguments are those of `receipt_of_digest`; it says the same, at a third of the price.
+        """
+        run, key, kind = named or (0, xxhash.xxh3_64_intdigest(identifier.encode()), 0)
+        return pack_receipt(
+            run, key, kind, self._service, 0 if named else _FOREIGN, time.monotonic_ns(), time.time_ns(), size_bytes, digest,
             packed_address(peer[0]), peer[1], caller.encode("ascii", "replace")[:16], self._node,
         )  # fmt: skip
 

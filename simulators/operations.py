@@ -56,6 +56,9 @@ class Kind(enum.IntEnum):
     ECHO = 33
 
 
+_KINDS = frozenset(map(int, Kind))
+
+
 class Service(enum.IntEnum):
     """The four services of a node, as numbers for records."""
 
@@ -144,18 +147,22 @@ class Identity(NamedTuple):
 
 def identity_of_uid(uid: str) -> Identity | None:
     """Read an identity back from a UID; None when the UID is not one of ours."""
-    if len(uid) != UID_LENGTH or not uid.startswith("2.25.1067") or not uid[5:].isdigit():
+    found = run_key_and_kind_of_uid(uid)
+    if found is None:
+        return None
+    run, key, kind = found
+    return Identity(run, Kind(kind), key >> SEQUENCE_BITS, key & _SEQUENCE_LIMIT - 1)
+
+
+def run_key_and_kind_of_uid(uid: str) -> tuple[int, int, int] | None:
+    """Read run, join key and kind back from a UID, as `identity_of_uid` does; None when the UID is not one of ours."""
+    if len(uid) != UID_LENGTH or uid[:9] != "2.25.1067" or not (uid[5:].isascii() and uid[5:].isdigit()):
         return None
     value = int(uid[5:])
-    if value >> 112 != MARK or value >> 76 & 0xF != 8 or value >> 62 & 0b11 != 0b10:
+    kind = value >> 64 & 0xFFF
+    if value >> 112 != MARK or value >> 76 & 0xF != 8 or value >> 62 & 0b11 != 0b10 or kind not in _KINDS:
         return None
-    try:
-        kind = Kind(value >> 64 & 0xFFF)
-    except ValueError:
-        return None
-    return Identity(
-        value >> 80 & 0xFFFFFFFF, kind, value >> SEQUENCE_BITS & _GENERATOR_LIMIT - 1, value & _SEQUENCE_LIMIT - 1
-    )
+    return value >> 80 & 0xFFFFFFFF, value & _KEY_LIMIT - 1, kind
 
 
 def identity_of_code(code: str, kind: Kind) -> Identity | None:

@@ -16,8 +16,9 @@ from ..misbehaviour import Misbehaviour
 from ..service import ServiceSettings
 from .dimse import VERIFICATION, CommandField, c_echo_rsp
 from .errors import ProtocolError
+from .framing import Buffer
 from .negotiation import AcceptedContext, AssociateRequested
-from .upper_layer import AbortSource, Buffer, DataSink, Event, Message, State, UpperLayer
+from .upper_layer import AbortSource, DataSink, Event, Message, State, UpperLayer
 
 MAXIMUM_PDU_BYTES = 1 << 20  # told to the requestor
 ACSE_TIMEOUT_S = 5.0  # for the A-ASSOCIATE-RQ after the connection, and for the peer's close after the end (ARTIM)
@@ -35,7 +36,7 @@ class Provider(Protocol):
     """A service class as an SCP provides it; Verification is provided for all of them."""
 
     @property
-    def new_sink(self) -> Callable[[], DataSink]:
+    def new_sink(self) -> Callable[[], DataSink] | None:
         """What makes the sinks that data sets go into, as `UpperLayer` takes it."""
 
     @property
@@ -170,9 +171,12 @@ class Acceptor(asyncio.BufferedProtocol):
 
     def respond(self, context_id: int, command: Buffer, data: Buffer | None = None) -> None:
         """Send a response, unless the association is over."""
-        if self._transport is not None and self._layer.state is not State.CLOSED:
-            pieces = () if data is None else (data,)
-            self._transport.write(b"".join(self._layer.message(context_id, command, pieces)))
+        if self._transport is None or self._layer.state is State.CLOSED:
+            return
+        if data is None:
+            self._transport.write(self._layer.command(context_id, command))
+        else:
+            self._transport.write(b"".join(self._layer.message(context_id, command, (data,))))
 
     def occupy(self, message_id: int) -> None:
         """Let no other request be performed until `free`: this one takes its time."""
@@ -231,6 +235,10 @@ class Acceptor(asyncio.BufferedProtocol):
         except ProtocolError as error:
             self.abort(str(error))
             return
+        if not layer.is_between_pdus:
+            self._expect_the_rest()
+        if not events:
+            return
         if self.is_over:  # the peer aborted
             self._give_place_back()
             self.close()
@@ -241,8 +249,6 @@ class Acceptor(asyncio.BufferedProtocol):
             else:
                 self._events.append(event)
         self._proceed()
-        if not layer.is_between_pdus:
-            self._expect_the_rest()
 
     def eof_received(self) -> bool:
         """Answer what was asked before the end, then close."""

@@ -21,8 +21,9 @@ from ..client import Connection, Failed, Target, Timeouts
 from ..operations import Outcome, Phase
 from .dimse import CommandSet
 from .errors import ProtocolError
+from .framing import Buffer
 from .negotiation import AssociateAccepted, AssociateRejected, Proposal, ProposedContext
-from .upper_layer import Aborted, AbortSource, Buffer, Event, Message, Released, ReleaseRequested, State, UpperLayer
+from .upper_layer import Aborted, AbortSource, Event, Message, Released, ReleaseRequested, State, UpperLayer
 
 SENDMSG_BUFFERS = 1024  # IOV_MAX of Linux: sendmsg(2) takes no more at a time
 RECEIVE_BYTES = 4096  # responses are short; a large buffer for each costs more than a second call for a long one

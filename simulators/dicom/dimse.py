@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
+import functools
 import struct
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from ..operations import UID_LENGTH
 from .errors import ProtocolError
@@ -30,6 +31,7 @@ _ERROR_COMMENT = 0x0902
 _SOP_INSTANCE = 0x1000
 _HEADER = struct.Struct("<HHI")
 _US = struct.Struct("<H")
+_Places: TypeAlias = "dict[int, tuple[int, int]]"  # of the value of each element: where it begins, where it ends
 
 
 class CommandField(enum.IntEnum):
@@ -73,27 +75,51 @@ def decode_command(command: bytes | bytearray) -> CommandSet:
     ProtocolError
         When an element runs past the end, is of another group, or one that must be there is missing or of a wrong size.
     """
-    found: dict[int, bytes] = {}
-    at, end = 0, len(command)
-    command = bytes(command)
-    unpack = _HEADER.unpack_from
-    while at < end:
-        if end - at < 8:
-            raise ProtocolError(f"command set: expected an element header of 8 bytes at {at}, found {end - at} bytes")
-        group, element, length = unpack(command, at)
-        at += 8
-        if group or length > end - at:
-            raise ProtocolError(
-                f"command set: expected an element of group 0000 with at most {end - at} bytes, "
-                f"found ({group:04X},{element:04X}) with {length}"
-            )
-        found[element] = command[at : at + length]
-        at += length
-    return CommandSet(
-        _number(found, _COMMAND_FIELD), _number(found, _MESSAGE_ID, 0), _number(found, _RESPONDED_TO, 0),
-        _text(found, _SOP_CLASS), _text(found, _SOP_INSTANCE), _number(found, _STATUS, -1), _text(found, _ERROR_COMMENT),
-        _number(found, _DATA_SET_TYPE) != NO_DATA_SET,
-    )  # fmt: skip
+    return _command_set(bytes(command), _places(command))
+
+
+class CommandDecoder:
+    """Decodes the command sets of one association, as `decode_command` does.
+
+    Most of them differ from the one before in message id and SOP Instance UID alone, and these two lie in the same places:
+    then they are read, and all else is compared.
+    """
+
+    def __init__(self) -> None:
+        self._command = b""  # the one before
+        self._last = CommandSet(0)
+        self._id_at = self._uid_at = self._uid_end = 0
+        self._parts = (b"", b"", b"")  # before the message id, between it and the UID, behind the UID
+
+    def decode(self, command: bytes) -> CommandSet:
+        """Decode a command set; the errors are those of `decode_command`."""
+        if command and command == self._command:
+            return self._last
+        id_at, uid_at, uid_end = self._id_at, self._uid_at, self._uid_end
+        same = len(command) == len(self._command) and id_at != 0
+        if same and self._parts == (command[:id_at], command[id_at + 2 : uid_at], command[uid_end:]):
+            field, _, _, sop_class, _, status, comment, has_data_set = self._last
+            uid = command[uid_at:uid_end].decode("ascii", "replace").strip(" \x00")
+            number = command[id_at] | command[id_at + 1] << 8
+            ids = (0, number) if field & RESPONSE else (number, 0)
+            found = CommandSet(field, *ids, sop_class, uid, status, comment, has_data_set)
+        else:
+            places = _places(command)
+            found = _command_set(command, places)
+            self._learn(command, places, found)
+        self._command, self._last = command, found
+        return found
+
+    def _learn(self, command: bytes, places: _Places, found: CommandSet) -> None:
+        """Remember how a command set is laid out, unless it is a kind of its own: then the next one is decoded too."""
+        wanted, other = (_RESPONDED_TO, _MESSAGE_ID) if found.command_field & RESPONSE else (_MESSAGE_ID, _RESPONDED_TO)
+        self._id_at = 0
+        if wanted in places and other not in places:
+            id_at = places[wanted][0]
+            uid_at, uid_end = places.get(_SOP_INSTANCE, (len(command), len(command)))
+            if id_at < uid_at:
+                self._id_at, self._uid_at, self._uid_end = id_at, uid_at, uid_end
+                self._parts = (command[:id_at], command[id_at + 2 : uid_at], command[uid_end:])
 
 
 def c_echo_rq(message_id: int) -> bytes:
@@ -125,11 +151,9 @@ def c_store_rsp(
     responded_to: int, sop_class: str, sop_instance: str, status: int = SUCCESS, error_comment: str = ""
 ) -> bytes:
     """Encode a C-STORE-RSP (PS3.7 9.3.1.2), with an Error Comment of at most 64 characters where there is one."""
-    return _command(
-        (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_STORE_RSP)),
-        (_RESPONDED_TO, _US.pack(responded_to)), (_DATA_SET_TYPE, _US.pack(NO_DATA_SET)), (_STATUS, _US.pack(status)),
-        *_comment(error_comment), (_SOP_INSTANCE, _uid(sop_instance)),
-    )  # fmt: skip
+    uid = _uid(sop_instance)
+    before, between = _around_the_id(sop_class, len(uid), status, error_comment)
+    return before + _US.pack(responded_to) + between + uid
 
 
 def c_find_rq(message_id: int, sop_class: str) -> bytes:
@@ -223,6 +247,47 @@ class StoreResponse(_Patchable):
 def _command(*elements: tuple[int, bytes]) -> bytes:
     body = b"".join([_HEADER.pack(0, element, len(value)) + value for element, value in elements])
     return _HEADER.pack(0, _GROUP_LENGTH, 4) + struct.pack("<I", len(body)) + body
+
+
+def _places(command: bytes | bytearray) -> _Places:
+    """Return where the value of each element begins and ends."""
+    found: _Places = {}
+    at, end = 0, len(command)
+    unpack = _HEADER.unpack_from
+    while at < end:
+        if end - at < 8:
+            raise ProtocolError(f"command set: expected an element header of 8 bytes at {at}, found {end - at} bytes")
+        group, element, length = unpack(command, at)
+        at += 8
+        if group or length > end - at:
+            raise ProtocolError(
+                f"command set: expected an element of group 0000 with at most {end - at} bytes, "
+                f"found ({group:04X},{element:04X}) with {length}"
+            )
+        found[element] = at, at + length
+        at += length
+    return found
+
+
+def _command_set(command: bytes, places: _Places) -> CommandSet:
+    found = {element: command[begin:end] for element, (begin, end) in places.items()}
+    return CommandSet(
+        _number(found, _COMMAND_FIELD), _number(found, _MESSAGE_ID, 0), _number(found, _RESPONDED_TO, 0),
+        _text(found, _SOP_CLASS), _text(found, _SOP_INSTANCE), _number(found, _STATUS, -1), _text(found, _ERROR_COMMENT),
+        _number(found, _DATA_SET_TYPE) != NO_DATA_SET,
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=256)
+def _around_the_id(sop_class: str, uid_bytes: int, status: int, error_comment: str) -> tuple[bytes, bytes]:
+    """Return what stands before and behind the message id of a C-STORE-RSP, up to the value of its SOP Instance UID."""
+    whole = _command(
+        (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_STORE_RSP)),
+        (_RESPONDED_TO, _US.pack(0)), (_DATA_SET_TYPE, _US.pack(NO_DATA_SET)), (_STATUS, _US.pack(status)),
+        *_comment(error_comment), (_SOP_INSTANCE, bytes(uid_bytes)),
+    )  # fmt: skip
+    id_at = _places(whole)[_RESPONDED_TO][0]
+    return whole[:id_at], whole[id_at + 2 : len(whole) - uid_bytes]
 
 
 def _comment(text: str) -> list[tuple[int, bytes]]:

@@ -29,7 +29,7 @@ from ..misbehaviour import Misbehaviour
 from ..node_store import Order, SiteReader
 from ..operations import Kind, RecordError, Service, identity_of_code
 from ..service import ServiceSettings
-from .image_archive import UNREADABLE_DATA_SET
+from .arrival import UNREADABLE_DATA_SET
 from .store_handler import COMMENT_LETTERS, Answer
 from .worklist_query import Query, QueryRefused
 

@@ -18,7 +18,8 @@ from pynetdicom.sop_class import Verification, register_uid, uid_to_service_clas
 
 from ..service import ServiceSettings
 from . import scp
-from .image_archive import Arrival, Taken
+from .arrival import Arrival
+from .image_archive import Taken
 from .storage_classes import storage_sop_classes, storage_syntaxes
 from .store_handler import NO_DATA_SET, SUCCESS, Answer, StoreHandler
 

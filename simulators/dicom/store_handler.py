@@ -11,10 +11,14 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import xxhash
+
+from ..journal import Journal
 from ..misbehaviour import Misbehaviour
-from ..operations import RecordError
+from ..operations import RecordError, Service
 from ..service import ServiceSettings, SettingsError
-from .image_archive import Arrival, Entry, ImageArchive, Taken, UnreadableImage
+from .arrival import Arrival, Digested, UnreadableImage
+from .image_archive import ImageArchive, Taken, receipt_of
 
 SUCCESS, OUT_OF_RESOURCES, DOES_NOT_MATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000  # PS3.4, table B.2-1
 COMMENT_LETTERS = 64  # an Error Comment is an LO
@@ -48,20 +52,17 @@ class StoreHandler:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        keeps, shared = settings.storage == "keep", settings.processes > 1
-        if keeps and shared:
+        shared = settings.processes > 1
+        self.keeps = settings.storage == "keep"  # images as files, indexed; else their receipts alone
+        if self.keeps and shared:
             raise SettingsError(
                 f'processes: expected 1 where images are kept, found {settings.processes}; set storage to "digest" for more'
             )
-        self._archive = ImageArchive(settings.node_directory, settings.node, keeps=keeps, shared=shared)
+        self._journal = Journal(settings.node_directory, settings.node, Service.DICOM, shared=shared)
+        self._archive = ImageArchive(settings.node_directory, self._journal) if self.keeps else None
         self._loses = settings.has(Misbehaviour.LOSES_EVERY_200TH)
         self._doubles = settings.has(Misbehaviour.STORES_ONE_TWICE)
         self._count = itertools.count(1)  # next() of a count is atomic in CPython
-
-    @property
-    def keeps(self) -> bool:
-        """Whether images are kept as files and indexed, or only receipted."""
-        return self._archive.keeps
 
     def take(self, arrival: Arrival) -> Taken | Answer:
         """Check and keep one image; return what is to be recorded before it is acknowledged, or the answer if it is not.
@@ -71,15 +72,14 @@ class StoreHandler:
         is_200th = next(self._count) % 200 == 0
         if is_200th and self._loses:
             return STORED
+        times = 2 if is_200th and self._doubles else 1
         try:
-            entry: Entry | None = None
-            if not self.keeps:
-                arrival.check_uid()
-            else:
-                entry = arrival.read()
-                if (entry.sop_class, entry.sop_uid) != (arrival.sop_class, arrival.sop_uid):
-                    return _failure(DOES_NOT_MATCH, "SOP Class or Instance UID of command and data set differ")
-            return self._archive.take(arrival, entry, times=2 if is_200th and self._doubles else 1)
+            if self._archive is None:
+                return self._digested(arrival, times)
+            entry = arrival.read()
+            if (entry.sop_class, entry.sop_uid) != (arrival.sop_class, arrival.sop_uid):
+                return _failure(DOES_NOT_MATCH, "SOP Class or Instance UID of command and data set differ")
+            return self._archive.take(arrival, entry, times=times)
         except UnreadableImage as error:
             return _failure(CANNOT_UNDERSTAND, str(error))
         except OSError as error:
@@ -88,14 +88,25 @@ class StoreHandler:
     def record(self, taken: Sequence[Taken]) -> Answer:
         """Write receipts and rows of images; return the answer to all of them."""
         try:
-            self._archive.record(*taken)
+            if self._archive is None:
+                self._journal.append_packed([one.receipt * one.times for one in taken])
+            else:
+                self._archive.record(taken)
         except (RecordError, OSError, sqlite3.Error) as error:
             return _failure(OUT_OF_RESOURCES, str(error))
         return STORED
 
     def close(self) -> None:
-        """Close the archive."""
-        self._archive.close()
+        """Close archive and journal."""
+        if self._archive is not None:
+            self._archive.close()
+        self._journal.close()
+
+    def _digested(self, arrival: Arrival, times: int) -> Taken:
+        arrival.check_uid()
+        data_set = arrival.data_set
+        digest = data_set.digest() if isinstance(data_set, Digested) else xxhash.xxh3_128_digest(data_set)
+        return Taken(receipt_of(arrival, digest, len(data_set), self._journal), times)
 
 
 def _failure(status: int, comment: str) -> Answer:

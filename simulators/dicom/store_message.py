@@ -13,8 +13,8 @@ import xxhash
 
 from .association import Association
 from .dimse import StoreRequest, StoreResponse
+from .framing import Buffer, whole_command
 from .instances import EncodedInstance
-from .upper_layer import Buffer, whole_command
 
 _JOINED_BYTES = 32768  # up to here one copy costs less than a system call with many buffers
 _MOST_PIECES = 1024  # 8 MB in the 16 KB that DCMTK takes at a time: beyond, framing is nothing beside the sending

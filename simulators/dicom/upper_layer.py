@@ -2,19 +2,19 @@
 
 `UpperLayer` knows what may come next on one association. What is to be sent is returned as bytes or buffers and sent by
 whoever owns the socket; what was received goes into `receive`, in fragments of any size, and comes out as events.
-P-DATA is framed here by hand: what is sent is never copied, what is received is copied once, into its message (or not at
-all, where its owner wants data sets to go elsewhere).
+What is sent is never copied, what is received is copied once, into its message (or not at all, where its owner wants data
+sets to go elsewhere).
 """
 
 from __future__ import annotations
 
 import enum
-import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from .dimse import CommandSet, decode_command
+from .dimse import CommandDecoder, CommandSet
 from .errors import ProtocolError
+from .framing import COMMAND, LAST, P_DATA_TF, PDU, PDU_AND_PDV, PDV, Buffer, fragment_bytes, framed_message, whole_command
 from .negotiation import (
     MAXIMUM_LENGTH,
     AcceptedContext,
@@ -29,28 +29,15 @@ from .negotiation import (
     encode_request,
 )
 
-Buffer: TypeAlias = "bytes | bytearray | memoryview"
-
-LARGEST_FRAGMENT_BYTES = 1 << 20  # what we put into one P-DATA-TF where the peer sets no bound
 LARGEST_NEGOTIATION_BYTES = 1 << 18  # an A-ASSOCIATE of 128 contexts with 16 transfer syntaxes each needs a third of this
 LARGEST_COMMAND_BYTES = 1 << 16
 LARGEST_DATA_SET_BYTES = 1 << 31
 
-_PDU = struct.Struct(">BxI")  # type, length (PS3.8 9.3.1)
-_PDV = struct.Struct(">IBB")  # length, presentation context id, message control header (9.3.5.1, annex E.2)
-_PDU_AND_PDV = struct.Struct(">BxIIBB")
-_SHORTEST = _PDU_AND_PDV.size
-_P_DATA_TF = 4  # Pdu.P_DATA_TF, without the price of an enum where it counts
-_COMMAND = 0b01
-_LAST = 0b10
+_SHORTEST = PDU_AND_PDV.size
+_PDV_HEADER_BYTES = PDV.size
+_WHOLE_COMMAND = COMMAND | LAST
 _RELEASE_RQ = b"\x05\x00\x00\x00\x00\x04\x00\x00\x00\x00"
 _RELEASE_RP = b"\x06\x00\x00\x00\x00\x04\x00\x00\x00\x00"
-
-
-def whole_command(context_id: int, command: Buffer) -> bytes:
-    """Return one P-DATA-TF with a whole command set, as which a short message goes to most peers."""
-    length = len(command)
-    return _PDU_AND_PDV.pack(_P_DATA_TF, length + 6, length + 2, context_id, _COMMAND | _LAST) + command
 
 
 class Pdu(enum.IntEnum):
@@ -95,15 +82,14 @@ class DataSink(Protocol):
 
 
 class Message(NamedTuple):
-    """A whole DIMSE message: its context, its command set (decoded, and as on the wire), its data set if it has one.
+    """A whole DIMSE message: its context, its command set, its data set if it has one.
 
     The data set is in `sink`, and `data` is None, where the upper layer was made with sinks.
     """
 
     context_id: int
     command_set: CommandSet
-    command: bytearray
-    data: bytearray | None
+    data: bytes | bytearray | None = None
     sink: DataSink | None = None
 
 
@@ -144,13 +130,13 @@ class UpperLayer:
         requestor tells that of its proposal.
     largest_data_set_bytes : int
         The longest data set that is taken.
-    new_sink : callable
-        Makes what takes the next data set; by default, it is kept in memory.
+    new_sink : callable or None
+        Makes what takes the next data set; None: it is kept in memory.
     """
 
     def __init__(
         self, *, maximum_length: int = MAXIMUM_LENGTH, largest_data_set_bytes: int = LARGEST_DATA_SET_BYTES,
-        new_sink: Callable[[], DataSink] = bytearray,
+        new_sink: Callable[[], DataSink] | None = None,
     ) -> None:  # fmt: skip
         self.state = State.IDLE
         self.contexts: Mapping[int, AcceptedContext] = {}
@@ -160,7 +146,7 @@ class UpperLayer:
         self._request: AssociateRequested | None = None
         self._fragment_bytes = 0
         self._unit = bytearray()  # a header, or a PDU other than P-DATA-TF, until it is whole
-        self._unit_bytes = _PDU.size
+        self._unit_bytes = PDU.size
         self._kind = 0  # the PDU under way; 0 while its header is read
         self._pdu_left = 0  # bytes of the P-DATA-TF under way that no PDV header has claimed yet
         self._pdv_left = 0  # bytes of the fragment under way
@@ -168,8 +154,9 @@ class UpperLayer:
         self._context_id = 0  # of the message under way; 0 while there is none
         self._command = bytearray()
         self._command_set: CommandSet | None = None
+        self._decoder = CommandDecoder()
         self._new_sink = new_sink
-        self._data = new_sink()
+        self._data: DataSink = (new_sink or bytearray)()
 
     @property
     def is_between_units(self) -> bool:
@@ -224,7 +211,7 @@ class UpperLayer:
     def abort(self, source: AbortSource = AbortSource.SERVICE_USER, reason: int = 0) -> bytes:
         """Return the A-ABORT to send; it may be sent at any time."""
         self.state = State.CLOSED
-        return _PDU.pack(Pdu.ABORT, 4) + bytes((0, 0, source, reason))
+        return PDU.pack(Pdu.ABORT, 4) + bytes((0, 0, source, reason))
 
     def message(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> Iterable[Buffer]:
         """Return the buffers of one message, to be sent in this order. Nothing is copied: they share the caller's memory.
@@ -250,15 +237,13 @@ class UpperLayer:
             raise ProtocolError(
                 f"P-DATA-TF: expected one of the accepted contexts {sorted(self.contexts)}, found {context_id}"
             )
-        size_bytes = sum(map(len, data))
-        if max(len(command), size_bytes) > self._fragment_bytes:
-            return self._message(context_id, command, data)
-        length = len(command)
-        small: list[Buffer] = [_PDU_AND_PDV.pack(_P_DATA_TF, length + 6, length + 2, context_id, _COMMAND | _LAST), command]
-        if data:
-            small.append(_PDU_AND_PDV.pack(_P_DATA_TF, size_bytes + 6, size_bytes + 2, context_id, _LAST))
-            small += data
-        return small
+        return framed_message(context_id, command, data, self._fragment_bytes)
+
+    def command(self, context_id: int, command: Buffer) -> bytes:
+        """Return a message without a data set, as `message` does, in one piece."""
+        if self.state is State.ESTABLISHED and context_id in self.contexts and len(command) <= self._fragment_bytes:
+            return whole_command(context_id, command)
+        return b"".join(self.message(context_id, command))
 
     def receive(self, content: Buffer) -> list[Event]:
         """Take what the peer sent, in fragments of any size; return the events that are now complete.
@@ -268,107 +253,95 @@ class UpperLayer:
         ProtocolError
             When the bytes are not the upper layer's, or come out of turn. Send `abort(SERVICE_PROVIDER)` and close.
         """
-        whole = self._whole_message(content)
-        if whole is not None:
-            return [whole]
-        events: list[Event] = []
         view = memoryview(content)
         at, end = 0, len(view)
+        if end < self._pdv_left:  # most of what comes of a large data set
+            self._take_of_fragment(view)
+            return []
+        events: list[Event] = []
         while at < end:
             if self._pdv_left:
                 taken = min(self._pdv_left, end - at)
-                (self._command if self._control & _COMMAND else self._data).extend(view[at : at + taken])
-                self._pdv_left -= taken
+                self._take_of_fragment(view[at : at + taken])
                 event = None if self._pdv_left else self._fragment_ended()
+            elif end - at > _SHORTEST and self.state is State.ESTABLISHED and self.is_between_units:
+                event, taken = self._message_begun(view[at:])
+                if not taken:
+                    event, taken = self._take_of_unit(view[at:])
             else:
-                taken = min(self._unit_bytes - len(self._unit), end - at)
-                self._unit += view[at : at + taken]
-                event = self._unit_ended() if len(self._unit) == self._unit_bytes else None
+                event, taken = self._take_of_unit(view[at:])
             at += taken
             if event is not None:
                 events.append(event)
         return events
+
+    def _take_of_fragment(self, piece: memoryview) -> None:
+        (self._command if self._control & COMMAND else self._data).extend(piece)
+        self._pdv_left -= len(piece)
+
+    def _take_of_unit(self, content: memoryview) -> tuple[Event | None, int]:
+        taken = min(self._unit_bytes - len(self._unit), len(content))
+        self._unit += content[:taken]
+        return self._unit_ended() if len(self._unit) == self._unit_bytes else None, taken
 
     def _expect(self, what: str, state: State) -> None:
         if self.state is not state:
             raise ProtocolError(f"{what}: expected an association that is {state.value}, found it {self.state.value}")
 
     def _establish(self, peer_maximum_length: int) -> None:
-        # PS3.8 D.1.1: the bound is on the PDVs with their headers; 0 is none. Fragments have an even length (PS3.8 E.1).
-        bound = peer_maximum_length or LARGEST_FRAGMENT_BYTES + _PDV.size
-        self._fragment_bytes = max(2, min(bound - _PDV.size, LARGEST_FRAGMENT_BYTES) & ~1)
+        self._fragment_bytes = fragment_bytes(peer_maximum_length)
         self.state = State.ESTABLISHED
 
-    def _message(self, context_id: int, command: Buffer, data: Sequence[Buffer]) -> Iterator[Buffer]:
-        yield from self._fragments(context_id, _COMMAND, [command])
-        if data:
-            yield from self._fragments(context_id, 0, data)
+    def _message_begun(self, content: memoryview) -> tuple[Message | None, int]:
+        """Take the beginning of a message; return the message if it is whole, and how much was taken.
 
-    def _fragments(self, context_id: int, control: int, pieces: Sequence[Buffer]) -> Iterator[Buffer]:
-        left = sum(map(len, pieces))
-        largest = self._fragment_bytes
-        full = _PDU_AND_PDV.pack(Pdu.P_DATA_TF, largest + 6, largest + 2, context_id, control)
-        room = 0
-        for piece in pieces:
-            at, end = 0, len(piece)
-            view = piece if end <= room or (room == 0 and end <= largest) else memoryview(piece)
-            while at < end:
-                if room == 0:
-                    room = min(left, largest)
-                    left -= room
-                    last = _PDU_AND_PDV.pack(Pdu.P_DATA_TF, room + 6, room + 2, context_id, control | _LAST)
-                    yield full if left else last
-                taken = min(room, end - at)
-                yield view if taken == end else view[at : at + taken]
-                at += taken
-                room -= taken
-
-    def _whole_message(self, content: Buffer) -> Message | None:
-        """Return the message that these bytes are, if command and data set have a PDU each: by far the most frequent case."""
-        if self.state is not State.ESTABLISHED or not self.is_between_units or len(content) < _SHORTEST:
-            return None
-        kind, length, pdv_length, context_id, control = _PDU_AND_PDV.unpack_from(content)
-        command_end = 6 + length
-        if (kind, pdv_length, control) != (_P_DATA_TF, length - 4, _COMMAND | _LAST) or command_end > len(content):
-            return None
-        if context_id not in self.contexts or length > min(self._maximum_length, LARGEST_COMMAND_BYTES):
-            return None  # malformed: the long way says how
-        has_data_set = command_end < len(content)
-        if has_data_set and not self._is_last_fragment(content, command_end, context_id):
-            return None
-        command = bytearray(content[_SHORTEST:command_end])
-        command_set = decode_command(command)
-        if command_set.has_data_set is not has_data_set:
-            return None
-        data = self._data
-        if has_data_set:
-            data.extend(memoryview(content)[command_end + _SHORTEST :])
-            self._data = self._new_sink()
-        return _message(context_id, command_set, command, data)
-
-    def _is_last_fragment(self, content: Buffer, at: int, context_id: int) -> bool:
-        """Say whether the rest of the bytes is one P-DATA-TF with the whole data set of a message."""
-        left = len(content) - at
-        if left <= _SHORTEST or left - 6 > (self._maximum_length or LARGEST_DATA_SET_BYTES):
-            return False
-        if left - _SHORTEST > self._largest_data_set_bytes:
-            return False
-        return _PDU_AND_PDV.unpack_from(content, at) == (_P_DATA_TF, left - 6, left - 10, context_id, _LAST)
+        It takes messages whose command set came whole, in a PDU of its own, with as much of a data set as is in the next PDU:
+        by far the most frequent ones, at a small part of the price. All others, malformed ones among them, it leaves alone.
+        """
+        kind, length, pdv_length, context_id, control = PDU_AND_PDV.unpack_from(content)
+        end = 6 + length
+        if (kind, pdv_length, control) != (P_DATA_TF, length - 4, _WHOLE_COMMAND) or end > len(content):
+            return None, 0
+        most = self._maximum_length or LARGEST_DATA_SET_BYTES
+        if context_id not in self.contexts or length > min(most, LARGEST_COMMAND_BYTES):
+            return None, 0
+        command_set = self._decoder.decode(bytes(content[_SHORTEST:end]))
+        if not command_set.has_data_set:
+            return Message(context_id, command_set), end
+        begin = end + _SHORTEST
+        if len(content) <= begin:
+            return None, 0
+        kind, length, pdv_length, of_context, control = PDU_AND_PDV.unpack_from(content, end)
+        size_bytes = length - _PDV_HEADER_BYTES
+        if (kind, pdv_length, of_context) != (P_DATA_TF, length - 4, context_id) or control & ~LAST or size_bytes < 1:
+            return None, 0
+        if length > most or size_bytes > self._largest_data_set_bytes:
+            return None, 0
+        end = begin + size_bytes
+        if control != LAST or end > len(content):
+            self._context_id, self._command_set, self._kind = context_id, command_set, P_DATA_TF
+            self._pdv_left, self._control = size_bytes, control
+            return None, begin
+        if self._new_sink is None:
+            return Message(context_id, command_set, bytes(content[begin:end])), end
+        sink = self._new_sink()
+        sink.extend(content[begin:end])
+        return Message(context_id, command_set, None, sink), end
 
     def _unit_ended(self) -> Event | None:
-        unit, self._unit, self._unit_bytes = self._unit, bytearray(), _PDU.size
+        unit, self._unit, self._unit_bytes = self._unit, bytearray(), PDU.size
         if self._kind == Pdu.P_DATA_TF:
             return self._fragment_begun(unit)
         if self._kind:
             return self._pdu_ended(unit)
-        kind, length = _PDU.unpack(unit)
+        kind, length = PDU.unpack(unit)
         self._check_header(kind, length)
         self._kind = kind
         if kind == Pdu.P_DATA_TF:
             self._pdu_left = length
-            self._unit_bytes = _PDV.size
+            self._unit_bytes = PDV.size
         else:
-            self._unit, self._unit_bytes = unit, _PDU.size + length
+            self._unit, self._unit_bytes = unit, PDU.size + length
         return None
 
     def _check_header(self, kind: int, length: int) -> None:
@@ -379,7 +352,7 @@ class UpperLayer:
             expected = ", ".join(f"{pdu:02X}H" for pdu in sorted(may_come)) or "none"
             raise ProtocolError(f"PDU: expected type {expected} ({self.state.value}), found {kind:02X}H")
         if kind == Pdu.P_DATA_TF:
-            least, most = _PDV.size, self._maximum_length or LARGEST_DATA_SET_BYTES
+            least, most = PDV.size, self._maximum_length or LARGEST_DATA_SET_BYTES
         else:
             fixed = _FIXED_BODY.get(Pdu(kind))
             least, most = (fixed, fixed) if fixed else (1, LARGEST_NEGOTIATION_BYTES)
@@ -406,13 +379,13 @@ class UpperLayer:
         return Released() if kind == Pdu.RELEASE_RP else Aborted(pdu[8], pdu[9])
 
     def _fragment_begun(self, header: bytearray) -> Event | None:
-        length, context_id, control = _PDV.unpack(header)
+        length, context_id, control = PDV.unpack(header)
         if not 2 <= length <= self._pdu_left - 4:
             raise ProtocolError(f"PDV: expected a length of 2 to {self._pdu_left - 4} bytes in this PDU, found {length}")
         self._pdu_left -= 4 + length
         self._pdv_left = length - 2
         self._control = control
-        if self._pdu_left and self._pdu_left < _PDV.size:
+        if self._pdu_left and self._pdu_left < PDV.size:
             raise ProtocolError(f"P-DATA-TF: expected whole PDVs, found {self._pdu_left} bytes after the last one")
         if context_id not in self.contexts or self._context_id not in (0, context_id):
             expected = [self._context_id] if self._context_id else sorted(self.contexts)
@@ -423,7 +396,7 @@ class UpperLayer:
 
     def _check_turn(self) -> None:
         """Refuse a command within a data set, a data set before its command, and what is too long."""
-        is_command = bool(self._control & _COMMAND)
+        is_command = bool(self._control & COMMAND)
         if is_command is not (self._command_set is None):
             found, expected = ("command", "data set") if is_command else ("data set", "command")
             raise ProtocolError(f"PDV: expected a fragment of a {expected}, found one of a {found}")
@@ -433,13 +406,13 @@ class UpperLayer:
 
     def _fragment_ended(self) -> Event | None:
         if self._pdu_left:
-            self._unit_bytes = _PDV.size
+            self._unit_bytes = PDV.size
         else:
-            self._kind, self._unit_bytes = 0, _PDU.size
-        if not self._control & _LAST:
+            self._kind, self._unit_bytes = 0, PDU.size
+        if not self._control & LAST:
             return None
-        if self._control & _COMMAND:
-            self._command_set = decode_command(self._command)
+        if self._control & COMMAND:
+            self._command_set = self._decoder.decode(bytes(self._command))
             if self._command_set.has_data_set:
                 return None
         return self._message_ended()
@@ -448,15 +421,10 @@ class UpperLayer:
         command_set, data = self._command_set, self._data
         if command_set is None:
             return None
-        message = _message(self._context_id, command_set, self._command, data)
-        self._context_id, self._command_set = 0, None
-        self._command, self._data = bytearray(), self._new_sink()
-        return message
-
-
-def _message(context_id: int, command_set: CommandSet, command: bytearray, data: DataSink) -> Message:
-    if not command_set.has_data_set:
-        return Message(context_id, command_set, command, None)
-    if isinstance(data, bytearray):
-        return Message(context_id, command_set, command, data)
-    return Message(context_id, command_set, command, None, data)
+        context_id, self._context_id, self._command_set = self._context_id, 0, None
+        self._command, self._data = bytearray(), (self._new_sink or bytearray)()
+        if not command_set.has_data_set:
+            return Message(context_id, command_set)
+        if isinstance(data, bytearray):
+            return Message(context_id, command_set, data)
+        return Message(context_id, command_set, None, data)

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from ..service import ServiceSettings
 from .acceptor import Acceptor
+from .arrival import Arrival, Digested
 from .dimse import CommandField, c_store_rsp
 from .errors import ProtocolError
-from .image_archive import Arrival, Digested, Taken
+from .image_archive import Taken
 from .storage_classes import storage_sop_classes, storage_syntaxes
 from .store_handler import NO_DATA_SET, Answer, StoreHandler
 from .upper_layer import DataSink, Message
@@ -46,7 +47,7 @@ class StorageProvider:
     def __init__(self, settings: ServiceSettings) -> None:
         self.syntaxes = dict.fromkeys(storage_sop_classes(), frozenset(storage_syntaxes()))
         self._handler = StoreHandler(settings)
-        self.new_sink: Callable[[], DataSink] = bytearray if self._handler.keeps else Digested
+        self.new_sink: Callable[[], DataSink] | None = None if self._handler.keeps else Digested
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[_Request, Taken]] = []  # to be recorded at the end of this turn, then answered
 

@@ -47,7 +47,7 @@ class WorklistProvider:
 
     def __init__(self, settings: ServiceSettings) -> None:
         self.syntaxes = {MODALITY_WORKLIST: WORKLIST_SYNTAXES}
-        self.new_sink = bytearray
+        self.new_sink = None
         self._handler = FindHandler(settings)
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(_SEARCHES, "search")
