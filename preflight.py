@@ -37,6 +37,7 @@ from scenarios.options import (
 )
 from scenarios.plants import plants
 from scenarios.preparation import prepare
+from scenarios.stock import furnish
 
 BAD_USAGE = 2
 INCOMPLETE = 3
@@ -162,9 +163,12 @@ def lab_up(
         Path | None,
         typer.Option("--dir", help="Where it keeps logs, journals, images (default: a new folder in out/)."),
     ] = None,
+    for_load: Annotated[
+        bool, typer.Option("--for-load", help="As load runs have it: nodes for crowds, which keep receipts and no images.")
+    ] = False,
 ) -> None:
     """Bring the native lab up, print where everything is, and take it down at Ctrl-C."""
-    loaded = _site(site)
+    loaded = under_load(_site(site), LoadOptions()) if for_load else _site(site)
     console = Console()
     try:
         lab = NativeLab(loaded, directory or Path("out") / f"lab-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -175,7 +179,10 @@ def lab_up(
     try:
         ends = {signal.SIGINT, signal.SIGTERM}
         signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # from here on they are waited for, and interrupt nothing
-        _show_lab(console, loaded, lab)
+        card = furnish(lab, site)
+        if for_load:
+            lab.keep_receipts_only()
+        _show_lab(console, loaded, lab, card)
         signal.sigwait(ends)
     finally:
         lab.stop()
@@ -243,7 +250,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def _show_lab(console: Console, site: Site, lab: NativeLab) -> None:
+def _show_lab(console: Console, site: Site, lab: NativeLab, card: Path) -> None:
     table = Table("virtual service", "address", "real servers")
     for vip in site.vip:
         servers = ", ".join(
@@ -253,6 +260,7 @@ def _show_lab(console: Console, site: Site, lab: NativeLab) -> None:
     console.print(table)
     console.print(f"Web page: user {lab.web_user}, password {lab.web_password}; CA {lab.ca_file}", highlight=False)
     console.print(f"Logs, journals, images: {lab.directory}", highlight=False)
+    console.print(f"For other clients: {card}, which `locust -f scenarios/load/mixed.py` finds by itself", highlight=False)
     console.print("Ctrl-C takes it down.")
 
 

@@ -26,21 +26,19 @@ from scenarios.exchanges.places import Desk
 from scenarios.faults import MissingAbilityError, NodeHalted
 from scenarios.findings import Finding, skipped, unknown
 from scenarios.handover import EXIT_OF, balancer_seen, hand_over, lab_directory
-from scenarios.kit import Kit, pack, web_access
+from scenarios.kit import Kit
 from scenarios.load.plan import LoadPlan
-from scenarios.load_plans import ITEMS_A_STATION, STATIONS, Planner
+from scenarios.load_plans import Planner
 from scenarios.load_process import LoadRun, play_load
 from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, LoadOptions, Options, UsageError, fresh_seed
 from scenarios.play import Script, play, wait_until_up
 from scenarios.preparation import Prepared, prepare
 from scenarios.run import Run
+from scenarios.stock import fill_worklists, stocked
 from scenarios.talkers import Talker, talker
 from scenarios.traffic import TalkerFactory
-from scenarios.workloads import StraightFactory, fill_worklists, reconnect_at_random, stream_steadily
-from simulators.client import Attempt, Timeouts
-from simulators.dicom.modality import Modality
-from simulators.hl7.engine import InterfaceEngine
-from simulators.operations import Kind
+from scenarios.workloads import StraightFactory, reconnect_at_random, stream_steadily
+from simulators.client import Timeouts
 
 Judge = Callable[[Finding], None]
 _JUDGED_LAST = ("LOSS-1", "ORDER-1")  # over everything that the others did
@@ -245,24 +243,7 @@ def run(session: Session, lab: Lab) -> Run:
 @pytest.fixture(scope="session")
 def kit(session: Session, run: Run) -> Kit:
     """Gather the samples, and store one study straight on a node for the web page to have something to show."""
-    study = run.identities.next(Kind.STUDY)
-    kit = pack(run.site, web_access(run.lab, study.uid), session.own)
-    vip = run.site.vip_of("dicom")
-    modality = Modality(
-        run.straight(vip, vip.real_server[0]),
-        run.lab.source_addresses(1)[0],
-        images=[kit.small_image],
-        calling_ae=run.site.dicom.calling_ae_titles[0],
-        called_ae=run.site.dicom.ae_title,
-        timeouts=run.timeouts(),
-    )
-    identity = run.identities.next(Kind.INSTANCE)
-    instance = kit.small_image.named(
-        identity, study, run.identities.next(Kind.SERIES), run.identities.next(Kind.PATIENT), None
-    )
-    run.record(modality.store(instance, Attempt(identity, workload=run.workload("first study"))))
-    modality.release()
-    return kit
+    return stocked(run, session.own)
 
 
 @pytest.fixture
@@ -333,10 +314,7 @@ def node_halted(session: Session, run: Run, talkers: TalkerFactory) -> Episode:
 @pytest.fixture(scope="session")
 def planner(session: Session, run: Run, kit: Kit, talkers: TalkerFactory) -> Planner:
     """Make load plans; let the worklists have something to show first, and the nodes keep receipts only from now on."""
-    engine = InterfaceEngine(
-        run.through(run.site.vip_of("hl7")), run.lab.source_addresses(1)[0], timeouts=run.timeouts()
-    )  # fmt: skip
-    fill_worklists(run, engine, kit.templates["ORM^O01"], STATIONS, ITEMS_A_STATION)
+    fill_worklists(run, kit)
     if isinstance(run.lab, CanKeepReceiptsOnly):
         run.lab.keep_receipts_only()
         wait_until_up(run)

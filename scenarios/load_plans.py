@@ -13,6 +13,7 @@ from scenarios.load.model import Demand, demand_of, user_plans
 from scenarios.load.plan import LoadPlan, Shape, StudyMix, UserKind, UserPlan, Web
 from scenarios.options import LoadOptions
 from scenarios.run import Run
+from scenarios.stock import LOAD_STATIONS
 
 PEAK_FACTOR = 1.5  # LOAD-1: the site's peak times this
 PEAK_S = 60.0
@@ -23,8 +24,6 @@ STEP_FACTOR = 2.0
 STORM_CLIENTS = 2000
 STORM_S = 20.0
 SOAK_S = 3600.0
-STATIONS = tuple(f"PFLOAD{number}" for number in range(1, 9))
-ITEMS_A_STATION = 20
 _BETWEEN_S = 2.0  # what is under way on one VIP ends before the next one's steps begin
 _STEP_CLIENTS: dict[UserKind, int] = {"modality": 16, "engine": 16, "worklist": 24, "viewer": 24}
 _STEP_STUDY = StudyMix(modality="CT", share=1.0, images=10, image_bytes=512 * 1024)
@@ -129,7 +128,7 @@ class Planner:
                 user=web.user, password=web.password, ca_file=str(web.ca_file), server_name=web.server_name,
                 study_uids=(web.study_uid,),
             ),
-            worklist_stations=STATIONS,
+            worklist_stations=LOAD_STATIONS,
         )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def play_load(lab: Lab, plan: LoadPlan, name: str, *, processes: int = 1, page: 
     if not list(records.glob("generator-*.operations")):
         raise LoadError(f"{name}: expected the records of a generator in {records}, found none. {_log(records)}")
     return LoadRun(
-        name=name, plan=plan, records=records, started_ns=started_ns, ended_ns=ended_ns, parts=watch.seen(),
+        name=name, plan=plan, records=records, started_ns=started_ns, ended_ns=ended_ns, parts=watch.seen(records),
         processes=processes,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -23,6 +24,13 @@ STORED_KINDS = (Kind.INSTANCE, Kind.MESSAGE, Kind.NOTE)
 SERVICE_OF: dict[ServiceKind, Service] = {
     "dicom": Service.DICOM, "hl7": Service.HL7, "dmwl": Service.DMWL, "https": Service.HTTPS,
 }  # fmt: skip
+
+
+class PlacedOrder(NamedTuple):
+    """An order that a message carried: its accession number, and the station on whose worklist it belongs."""
+
+    accession: str
+    station_ae: str
 
 
 class Run:
@@ -48,7 +56,7 @@ class Run:
         self.number = number
         self.identities = IdentitySource(number, 0)
         self.started_ns = time.monotonic_ns()
-        self.orders: dict[int, str] = {}  # accession number by the key of the message that ordered it
+        self.orders: dict[int, PlacedOrder] = {}  # by the key of the message that ordered it
         self._history = operation_file(directory / "history.operations")
         self._workloads = itertools.count(1)
         self.workload_names: dict[int, str] = {}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from scenarios.kit import Kit, WebAccess
-from scenarios.run import Run
+from scenarios.run import PlacedOrder, Run
 from simulators.client import Attempt, Target, Timeouts
 from simulators.dicom.instances import EncodedInstance
 from simulators.dicom.modality import Modality
@@ -104,7 +104,7 @@ class MessageTalker:
         if self._said % 5:
             return self._templates["ADT^A08"].message(identity, patient)
         order = order_details(self._run, station_ae=LOSS_STATION)
-        self._run.orders[identity.key] = order.accession
+        self._run.orders[identity.key] = PlacedOrder(order.accession, LOSS_STATION)
         return self._templates["ORM^O01"].message(identity, patient, order)
 
 

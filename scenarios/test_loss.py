@@ -13,7 +13,6 @@ from scenarios.exchanges.places import Desk, places
 from scenarios.faults import NodeCrashed, NodePaused
 from scenarios.findings import Finding
 from scenarios.run import STORED_KINDS, Run
-from scenarios.talkers import LOSS_STATION
 from simulators.dicom.worklist_client import WorklistQuery
 from simulators.operations import Outcome
 
@@ -54,13 +53,14 @@ def _judged_orders(desk: Desk, vip: Vip) -> Finding:
     """Judge a worklist, which takes no orders itself: what HL7 acknowledged must be shown by every node and the VIP."""
     run = desk.run
     messages = run.operations("hl7").filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
-    acknowledged = {run.orders[key] for key in messages["key"].to_list() if key in run.orders}
+    acknowledged = {run.orders[key].accession for key in messages["key"].to_list() if key in run.orders}
+    stations = sorted({order.station_ae for order in run.orders.values()})
     visible: dict[str, set[str]] = {}
     for place in places(run, vip):
-        items, failure = found_items(desk, place, WorklistQuery(station_ae=LOSS_STATION))
-        if not failure:
-            visible[place.name] = {item.accession for item in items}
-    attempted = set(run.orders.values())
+        answers = [found_items(desk, place, WorklistQuery(station_ae=station)) for station in stations]
+        if not any(failure for _, failure in answers):
+            visible[place.name] = {item.accession for items, _ in answers for item in items}
+    attempted = {order.accession for order in run.orders.values()}
     return judge_visible(
         acknowledged, attempted, visible, places_required=len(vip.real_server) + 1, at_least=ORDERS_AT_LEAST
     )  # fmt: skip

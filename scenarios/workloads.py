@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
@@ -14,12 +14,10 @@ from lbconfig.runtime_api import ServerState
 from lbconfig.site import RealServer, Vip
 from scenarios.play import wait_until
 from scenarios.run import Run
-from scenarios.talkers import Talker, order_details
+from scenarios.talkers import Talker
 from scenarios.traffic import TalkerFactory
 from simulators.client import Attempt
-from simulators.hl7.engine import InterfaceEngine
-from simulators.hl7.samples import SamplePatient, Template
-from simulators.operations import Kind, Operation, Outcome
+from simulators.operations import Operation, Outcome
 
 StraightFactory = Callable[[Vip, RealServer, str], Talker]
 
@@ -168,22 +166,6 @@ def say_in_pairs(run: Run, make_talker: TalkerFactory, make_straight: StraightFa
     through.hang_up()
     straight.hang_up()
     return Pairs(node, tuple(straight_ns for straight_ns, _ in times), tuple(vip_ns for _, vip_ns in times), failed)
-
-
-def fill_worklists(run: Run, engine: InterfaceEngine, template: Template, stations: Sequence[str], items: int) -> int:
-    """Order `items` procedures for each station, through an interface engine; return how many orders were acknowledged."""
-    workload = run.workload("orders for the worklists")
-    acknowledged = 0
-    for station in stations:
-        for _ in range(items):
-            identity, patient = run.identities.next(Kind.MESSAGE), SamplePatient(run.identities.next(Kind.PATIENT))
-            order = order_details(run, station_ae=station)
-            attempt = Attempt(identity, patient=patient.identity.key, workload=workload)
-            operation = run.record(engine.send(template.message(identity, patient, order), attempt))
-            run.orders[identity.key] = order.accession
-            acknowledged += operation.outcome == Outcome.ACKNOWLEDGED
-    engine.close()
-    return acknowledged
 
 
 def _node_met(operation: Operation) -> str:
