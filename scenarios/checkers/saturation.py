@@ -90,11 +90,21 @@ def is_full(parts: PartsSeen) -> bool:
 
 
 def counts_at_their_limit(parts: PartsSeen, vip: Vip) -> tuple[Evidence, ...]:
-    """Return the balancer's counts that were at their limit, however shortly."""
-    return tuple(sorted(_counts(parts, vip, often=0.0)))
+    """Return the balancer's counts that were at their limit, however shortly: its places and files, not its queue."""
+    return tuple(sorted(_places(parts, vip, often=0.0)))
 
 
-def _counts(parts: PartsSeen, vip: Vip, often: float = OFTEN) -> Iterator[Evidence]:
+def _counts(parts: PartsSeen, vip: Vip) -> Iterator[Evidence]:
+    yield from _places(parts, vip, OFTEN)
+    queued = [(_vip_of(moment, vip.name), moment.over_s) for moment in parts.balancer]
+    share = share_of_time((counts is not None and counts.queued > 0, over_s) for counts, over_s in queued)
+    if share > OFTEN:
+        most = max(counts.queued for counts, _ in queued if counts is not None)
+        words = f"up to {most} connections of {vip.name} waited in its queue for a server, in {share:.0%} of the time"
+        yield Evidence(_COUNT, -1.0, BALANCER, "balancer", words)
+
+
+def _places(parts: PartsSeen, vip: Vip, often: float) -> Iterator[Evidence]:
     whole: tuple[tuple[str, Callable[[BalancerMoment], tuple[int | None, int]]], ...] = (
         ("connections of the process", lambda moment: (moment.connections, moment.maxconn)),
         ("open files", lambda moment: (moment.open_files, moment.file_limit)),
@@ -102,14 +112,8 @@ def _counts(parts: PartsSeen, vip: Vip, often: float = OFTEN) -> Iterator[Eviden
     for what, of in whole:
         yield from _count(what, [(of(moment), moment.over_s) for moment in parts.balancer], often)
     own = [(_vip_of(moment, vip.name), moment.over_s) for moment in parts.balancer]
-    seen = [(counts, over_s) for counts, over_s in own if counts is not None]
-    sessions = [((counts.sessions, counts.session_limit), over_s) for counts, over_s in seen]
+    sessions = [((counts.sessions, counts.session_limit), over_s) for counts, over_s in own if counts is not None]
     yield from _count(f"sessions of {vip.name}", sessions, often)
-    share = share_of_time((counts.queued > 0, over_s) for counts, over_s in seen)
-    if share > often:
-        most = max(counts.queued for counts, _ in seen)
-        words = f"up to {most} connections of {vip.name} waited in its queue for a server, in {share:.0%} of the time"
-        yield Evidence(_COUNT, -1.0, BALANCER, "balancer", words)
 
 
 def _count(what: str, samples: Sequence[tuple[tuple[int | None, int], float]], often: float) -> Iterator[Evidence]:

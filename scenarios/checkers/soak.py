@@ -1,0 +1,170 @@
+"""SOAK-1: at the average rate for long: nothing aborts without a reason, and no process grows.
+
+What may grow: 128 MiB a day, or a tenth of the process's memory where that is more. Machines are patched, and so restarted,
+about once a month: thirty times 128 MiB are 3.75 GiB, which a machine of 8 GiB can spare once. A leak of 1 KiB for each
+operation at 10 operations a second is seven times that.
+
+How well it can be seen: allocators take memory from the system in pieces, CPython's of 1 MiB. Growth that has not filled a
+piece yet is not seen at all, so each end of the slope's interval is at least one piece over the time looked at away from it.
+To pass, that time must therefore be 11.25 minutes at least; it is the second half of the run, because caches fill in the first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+from lbconfig.site import Vip
+from lbconfig.traffic_log import Connection
+from scenarios.checkers.saturation import subject_of
+from scenarios.findings import Finding, Values, failed, listed, passed, unknown
+from scenarios.frames import Frame, columns
+from scenarios.parts_seen import BALANCER, GENERATOR, NODE, PartsSeen
+from scenarios.trend import CONFIDENCE, Slope, slope
+from simulators.operations import Outcome, Phase
+
+DAY_S = 86400
+MIB = 1 << 20
+GROWTH_BYTES_A_DAY = 128 * MIB
+GROWTH_SHARE_A_DAY = 0.1
+PIECE_BYTES = 1 * MIB
+CLEAN_ENDS = ("--", "CD")  # ended by both sides; or our own client hung up, whose every operation is judged itself
+_COLUMNS = ("outcome", "phase", "intended_ns", "ended_ns", "key")
+_LISTED_FAILURES = 20
+
+
+class Memory(NamedTuple):
+    """The memory of one process in the second half: its part, its last size, and how it grew, in bytes a day.
+
+    None where it was not seen for long enough.
+    """
+
+    part: str
+    pid: int
+    rss_bytes: int
+    growth: tuple[float, float, float] | None
+
+    @property
+    def bound(self) -> float:
+        """How much it may grow, in bytes a day."""
+        return max(GROWTH_BYTES_A_DAY, GROWTH_SHARE_A_DAY * self.rss_bytes)
+
+
+def judge_soak(
+    vip: Vip, operations: Frame, parts: PartsSeen, *, connections: Sequence[Connection] | None, begun_ns: int, ended_ns: int
+) -> Finding:
+    """Judge one VIP after hours at the average rate.
+
+    Parameters
+    ----------
+    vip : Vip
+        Whose.
+    operations : frame of operations
+        Those of the VIP in this run.
+    parts : PartsSeen
+        What was seen meanwhile; of it, the memory of the VIP's service on every node, of the balancer and of the generators.
+    connections : sequence of Connection or None
+        The balancer's log of this VIP in that time; None where it cannot be read.
+    begun_ns, ended_ns : int
+        When the run began and ended.
+
+    Returns
+    -------
+    Finding
+        Growth is judged by the slope's 95 % interval (`scenarios.trend`): a pass has its upper end within what may grow, a
+        fail its lower end above; between them the run was too short to tell.
+    """
+    seen = columns(operations, *_COLUMNS)
+    failures = _failures(seen)
+    ends = Counter(connection.termination for connection in connections or ())
+    aborts = {code: count for code, count in sorted(ends.items()) if code not in CLEAN_ENDS}
+    memory = _memory(vip, parts.during((begun_ns + ended_ns) // 2, ended_ns))
+    measured: Values = {
+        "operations": seen.height, "operations_failed": len(failures), "failed": failures[:_LISTED_FAILURES],
+        "lasted_s": round((ended_ns - begun_ns) / 1e9, 1), "connection_ends": dict(sorted(ends.items())),
+        "memory": {f"{process.part} ({process.pid})": _figures(process) for process in memory},
+    }  # fmt: skip
+    limit: Values = {
+        "operations_failed": 0, "clean_connection_ends": list(CLEAN_ENDS), "growth_bytes_a_day": GROWTH_BYTES_A_DAY,
+        "growth_share_a_day": GROWTH_SHARE_A_DAY, "confidence": CONFIDENCE,
+    }  # fmt: skip
+    if not seen.height:
+        return unknown("no operation was recorded, so nothing was soaked", measured=measured, limit=limit)
+    if failures:
+        reason = f"{len(failures)} of {seen.height} operations failed: {listed(failures)}"
+        return failed("node", reason, measured=measured, limit=limit)
+    if aborts:
+        told = listed([f"{count} ended {code}" for code, count in aborts.items()])
+        return failed("balancer", f"connections were cut without a reason: {told}", measured=measured, limit=limit)
+    return _of_memory(seen.height, memory, connections is not None, measured, limit)
+
+
+def _of_memory(operations: int, memory: list[Memory], logged: bool, measured: Values, limit: Values) -> Finding:
+    growing = [process for process in memory if process.growth is not None and process.growth[1] > process.bound]
+    if growing:
+        reason = f"memory grows: {listed(list(map(_told, growing)))}"
+        return failed(subject_of(growing[0].part), reason, measured=measured, limit=limit)
+    if not any(process.part.startswith(NODE) for process in memory):
+        return unknown("the memory of no node's service was seen", measured=measured, limit=limit)
+    vague = [process for process in memory if process.growth is None or process.growth[2] > process.bound]
+    if vague:
+        reason = f"too short to tell whether memory grows: {listed(list(map(_told, vague)))}"
+        return unknown(reason, measured=measured, limit=limit)
+    if not logged:
+        return unknown("the balancer's log was not read, so that aborts may have gone unseen", measured=measured, limit=limit)
+    most = max(memory, key=lambda process: process.growth[2] / process.bound if process.growth else 0.0)
+    reason = f"{operations} operations, none failed, no connection cut; memory is flat, nearest to growing: {_told(most)}"
+    return passed(reason, measured=measured, limit=limit)
+
+
+def _memory(vip: Vip, parts: PartsSeen) -> list[Memory]:
+    found = []
+    for seen in parts.processes:
+        if seen.part.startswith(GENERATOR) or seen.part.endswith(f"/{vip.service}"):
+            series = [(moment.at_ns / 1e9, moment.rss_bytes) for moment in seen.moments]
+            found.append(_of_process(seen.part, seen.pid, series))
+    series = [(moment.at_ns / 1e9, moment.rss_bytes) for moment in parts.balancer if moment.rss_bytes is not None]
+    if series:
+        found.append(_of_process(BALANCER, 0, series))
+    return found
+
+
+def _of_process(part: str, pid: int, series: list[tuple[float, int]]) -> Memory:
+    trend = slope([at_s for at_s, _ in series], [size for _, size in series])
+    return Memory(part, pid, series[-1][1], None if trend is None else _a_day(trend))
+
+
+def _a_day(trend: Slope) -> tuple[float, float, float]:
+    unseen = PIECE_BYTES / trend.over_s
+    low, high = min(trend.low_per_s, trend.per_s - unseen), max(trend.high_per_s, trend.per_s + unseen)
+    return trend.per_s * DAY_S, low * DAY_S, high * DAY_S
+
+
+def _failures(operations: pl.DataFrame) -> list[str]:
+    """Return every operation that failed, in the order of their ends."""
+    bad = operations.filter(pl.col("outcome") != int(Outcome.ACKNOWLEDGED)).sort("ended_ns")
+    first_ns = operations["intended_ns"].min() if operations.height else None
+    return [
+        f"{Outcome(row['outcome']).name.lower()} in {Phase(row['phase']).name.lower()}, key {row['key']}, "
+        f"{(row['ended_ns'] - first_ns) / 1e9:.1f} s into the run"
+        for row in bad.iter_rows(named=True)
+    ]
+
+
+def _told(process: Memory) -> str:
+    size = f"{process.part} ({process.rss_bytes / MIB:.0f} MiB)"
+    if process.growth is None:
+        return f"{size} was seen too seldom"
+    middle, low, high = (rate / MIB for rate in process.growth)
+    return f"{size} by {middle:+.1f} MiB a day ({low:+.1f} to {high:+.1f}, at most {process.bound / MIB:.0f})"
+
+
+def _figures(process: Memory) -> Values:
+    growth = None if process.growth is None else [round(rate) for rate in process.growth]
+    return {
+        "rss_bytes": process.rss_bytes, "growth_bytes_a_day": growth[0] if growth else None,
+        "growth_interval_bytes_a_day": growth[1:] if growth else None, "growth_limit_bytes_a_day": round(process.bound),
+    }  # fmt: skip
