@@ -2,8 +2,8 @@
 
 The slope is Theil's and Sen's (the median of the slopes of all pairs of points), which single steps and spikes do not move as
 they would a least-squares line. It is taken over the medians of equal blocks of time, because memory is read every second
-and changes every few minutes. The interval is Sen's (1968), from the variance of Kendall's S, which is widened for what serial
-correlation of the residuals is left (Hamed and Rao, 1998, with the lag of one block).
+and changes every few minutes. The interval is Sen's (1968), from the variance of Kendall's S, which is widened for what
+serial correlation of the residuals is left (Hamed and Rao, 1998, with the lag of one block).
 """
 
 from __future__ import annotations

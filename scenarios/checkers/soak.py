@@ -6,7 +6,7 @@ operation at 10 operations a second is seven times that.
 
 How well it can be seen: allocators take memory from the system in pieces, CPython's of 1 MiB. Growth that has not filled a
 piece yet is not seen at all, so each end of the slope's interval is at least one piece over the time looked at away from it.
-To pass, that time must therefore be 11.25 minutes at least; it is the second half of the run, because caches fill in the first.
+To pass, that time must therefore be 11.25 minutes at least; it is the second half of the run, for caches fill in the first.
 """
 
 from __future__ import annotations
