@@ -49,7 +49,7 @@ def write_records(run: Run, out: Path) -> pl.DataFrame:
 
 
 def keep_logs(lab: Lab, out: Path) -> None:
-    """Copy a lab's configuration, logs and journals below `out/logs`, and remove what else it left there."""
+    """Move a lab's configuration, logs and journals below `out/logs`, and remove what else it left there."""
     logs = out / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     for log in sorted((lab.directory / "logs").glob("*")):
@@ -60,10 +60,14 @@ def keep_logs(lab: Lab, out: Path) -> None:
                 shutil.copyfile(source, out / name)
     if isinstance(lab, CanReadJournals):
         for node, folder in lab.node_directories().items():
-            for journal in sorted(folder.glob("journal/*.receipts")):
-                shutil.copyfile(journal, logs / f"{node}-{journal.name}")
+            for record in sorted((*folder.glob("journal/*.receipts"), *folder.glob("pulses/*.pulse"))):
+                shutil.move(record, logs / f"{node}-{record.name}")
     for history in sorted(lab.directory.glob("*.operations")):
-        shutil.copyfile(history, logs / history.name)
+        shutil.move(history, logs / history.name)
+    for plan in lab.directory.glob("load/*/plan.json"):
+        plan.unlink()  # it holds a password
+    if (lab.directory / "load").exists():
+        shutil.move(lab.directory / "load", logs / "load")
     shutil.rmtree(lab.directory, ignore_errors=True)
 
 
