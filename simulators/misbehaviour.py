@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import enum
 
+LATE_BY_S = 0.02  # by how much a slow service answers later
+
 
 class Misbehaviour(enum.StrEnum):
     """A defect of a node, named for its effect."""
 
     LOSES_EVERY_200TH = "loses-every-200th"  # acknowledges every 200th image or message and neither stores nor receipts it
+    LOSES_EVERY_5000TH = "loses-every-5000th"  # as above, one image in 5,000: what only a load run meets
     STORES_ONE_TWICE = "stores-one-twice"  # every 200th image or message is stored, and receipted, twice for one attempt
     ACKNOWLEDGES_ANOTHER = "acknowledges-another"  # MSA-2 names another message than the one received
     SWAPS_MESSAGES = "swaps-messages"  # acknowledges a patient's message and applies it only after that patient's next one
@@ -20,3 +23,4 @@ class Misbehaviour(enum.StrEnum):
     HIDES_ORDERS_OF_OTHERS = "hides-orders-of-others"  # shows only the orders that came to this node itself
     LOSES_SESSIONS = "loses-sessions"  # forgets every web session after the request that made it
     HIDES_STUDIES_OF_OTHERS = "hides-studies-of-others"  # lists only the studies stored on this node itself
+    SLOW_BY_20_MS = "slow-by-20-ms"  # answers every operation 20 ms later, in order, and idles meanwhile

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Container, Mapping
 from typing import Protocol, cast
 
-from ..misbehaviour import Misbehaviour
+from ..misbehaviour import LATE_BY_S, Misbehaviour
 from ..service import ServiceSettings
 from .dimse import VERIFICATION, CommandField, c_echo_rsp
 from .errors import ProtocolError
@@ -77,10 +77,11 @@ class ApplicationEntity:
         self._accepts_any = settings.accept_unknown_called_ae or settings.has(Misbehaviour.ACCEPTS_ANY_CALLED_AE)
         self._supported: Mapping[str, Container[str]] = {**provider.syntaxes, VERIFICATION: _AnySyntax()}
         self._empty = asyncio.Event()
+        self._kind = LateAcceptor if settings.has(Misbehaviour.SLOW_BY_20_MS) else Acceptor
 
     def connection(self) -> Acceptor:
         """Return the protocol of a new connection."""
-        return Acceptor(self)
+        return self._kind(self)
 
     def rejection(self, request: AssociateRequested) -> _Rejection | None:
         """Return result, source and reason of the rejection of a request; None when it is accepted."""
@@ -380,6 +381,16 @@ class Acceptor(asyncio.BufferedProtocol):
     def _drop(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+class LateAcceptor(Acceptor):
+    """An association of a slow SCP: each response leaves later by the same time, so that they stay in order."""
+
+    __slots__ = ()
+
+    def respond(self, context_id: int, command: Buffer, data: Buffer | None = None) -> None:
+        """Send a response when its time has come, unless the association is over by then."""
+        self._entity.loop.call_later(LATE_BY_S, super().respond, context_id, command, data)
 
 
 def _log(line: str) -> None:

@@ -27,7 +27,7 @@ from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from ..misbehaviour import Misbehaviour
+from ..misbehaviour import LATE_BY_S, Misbehaviour
 from ..operations import RecordError
 from ..service import ServiceSettings, SettingsError, listening_socket, settings_of_command_line
 
@@ -97,8 +97,21 @@ def make_server(settings: ServiceSettings, contexts: list[PresentationContext], 
     entity.network_timeout = None  # a modality may be silent for as long as the balancer lets it
     entity.maximum_associations = sys.maxsize  # AssociationLimit counts instead
     limit = AssociationLimit(settings.maximum_associations)
+    if settings.has(Misbehaviour.SLOW_BY_20_MS):
+        handlers = [_late(handler) for handler in handlers]
     ours: Handlers = [(evt.EVT_REQUESTED, limit.take), (evt.EVT_CONN_CLOSE, limit.give_back)]
     return InheritedServer(entity, listening_socket(settings.listen_fd), contexts, ours + handlers)
+
+
+def _late(handler: EventHandlerType) -> EventHandlerType:
+    """Return a handler that answers later. Each association has a thread of its own, which alone waits."""
+    event, answer, *rest = handler
+
+    def answer_late(*arguments: Any) -> Any:  # noqa: ANN401  whatever pynetdicom passes and expects
+        time.sleep(LATE_BY_S)
+        return answer(*arguments)
+
+    return (event, answer_late, *rest)  # type: ignore[return-value]
 
 
 def peer_of(event: Event) -> tuple[str, int]:

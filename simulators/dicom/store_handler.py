@@ -61,6 +61,7 @@ class StoreHandler:
         self._journal = Journal(settings.node_directory, settings.node, Service.DICOM, shared=shared)
         self._archive = ImageArchive(settings.node_directory, self._journal) if self.keeps else None
         self._loses = settings.has(Misbehaviour.LOSES_EVERY_200TH)
+        self._loses_rarely = settings.has(Misbehaviour.LOSES_EVERY_5000TH)
         self._doubles = settings.has(Misbehaviour.STORES_ONE_TWICE)
         self._count = itertools.count(1)  # next() of a count is atomic in CPython
 
@@ -69,8 +70,9 @@ class StoreHandler:
 
         A node that keeps reads the data set as far as its index attributes; one that digests does not look into it.
         """
-        is_200th = next(self._count) % 200 == 0
-        if is_200th and self._loses:
+        number = next(self._count)
+        is_200th = number % 200 == 0
+        if (is_200th and self._loses) or (self._loses_rarely and number % 5000 == 2500):  # in the middle: most runs have one
             return STORED
         times = 2 if is_200th and self._doubles else 1
         try:

@@ -20,11 +20,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from simulators.misbehaviour import Misbehaviour
 from simulators.service import ServiceSettings, settings_of_command_line
 
 from . import browsing, dicomweb
 from .protocol import NODE_HEADER
-from .web_node import Observed, WebNode
+from .web_node import Late, Observed, WebNode
 
 _KEEP_ALIVE_S = 300  # a viewer looks at one study for minutes
 _GRACE_S = 1  # for the requests under way at SIGTERM
@@ -63,7 +64,8 @@ def application(settings: ServiceSettings) -> ASGIApp:
     refused = functools.partial(browsing.refused, web_node)
     handlers = {HTTPException: refused, 500: refused}
     pages = Starlette(routes=[*browsing.routes(web_node), *dicomweb.routes(web_node)], exception_handlers=handlers)
-    return Observed(pages, web_node)
+    app = Observed(pages, web_node)
+    return Late(app) if settings.has(Misbehaviour.SLOW_BY_20_MS) else app
 
 
 class _Protocol(HttpToolsProtocol):

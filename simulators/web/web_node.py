@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from simulators.journal import Flag, Journal
-from simulators.misbehaviour import Misbehaviour
+from simulators.misbehaviour import LATE_BY_S, Misbehaviour
 from simulators.node_store import NodeStore, Note
 from simulators.operations import Kind, Service, identity_of_code
 from simulators.service import ServiceSettings
@@ -128,6 +128,19 @@ class Observed:
         """Observe a request, then pass it on."""
         if scope["type"] == "http":
             self._web_node.observe(HTTPConnection(scope))
+        await self._app(scope, receive, send)
+
+
+class Late:
+    """ASGI middleware of a slow node: every request is taken up later, while the event loop goes on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait, then pass a request on."""
+        if scope["type"] == "http":
+            await asyncio.sleep(LATE_BY_S)
         await self._app(scope, receive, send)
 
 
