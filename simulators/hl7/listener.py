@@ -21,6 +21,7 @@ import uvloop
 import xxhash
 
 from simulators.journal import Flag, Journal, pack_receipt
+from simulators.misbehaviour import LATE_BY_S, Misbehaviour
 from simulators.node_store import NodeStore, Row
 from simulators.operations import Kind, RecordError, Service, packed_address, run_and_key_of_code
 from simulators.service import ServiceSettings, settings_of_command_line
@@ -77,7 +78,12 @@ class Listener:
         self._waiting: list[Accepted] = []
         self._held: dict[str, Accepted] = {}  # by patient; a lying listener only
         self._updated_ns = 0
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
+        self._kind = LateSession if settings.has(Misbehaviour.SLOW_BY_20_MS) else Session
+
+    def session(self) -> Session:
+        """Return the protocol of a new connection."""
+        return self._kind(self)
 
     def take(self, session: Session, payload: bytes) -> None:
         """Take one message: refuse it at once, or put it with those that are written at the end of this turn."""
@@ -98,7 +104,7 @@ class Listener:
             treatment = self._lies.treatment(control_id, content.patient_id)
             accepted = Accepted(session, message, content, (receipt,) * treatment.copies, treatment.held, treatment.answer_id)
         if not self._waiting:
-            self._loop.call_soon(self.write)
+            self.loop.call_soon(self.write)
         self._waiting.append(accepted)
         if self._keeps and accepted.receipts and not accepted.held:
             self._rows += content.rows
@@ -271,6 +277,14 @@ class Session(asyncio.Protocol):
         self.close()
 
 
+class LateSession(Session):
+    """A connection of a slow listener: each answer leaves later by the same time, so that they stay in order."""
+
+    def send(self, data: bytes) -> None:
+        """Send when the time has come, unless the peer has gone by then."""
+        self._listener.loop.call_later(LATE_BY_S, super().send, data)
+
+
 def _cannot_store(error: Exception) -> MessageError:
     _log(f"cannot store: {error}")
     return MessageError(Condition.INTERNAL, "MSH", "the message to be stored", "a node that cannot store")
@@ -293,7 +307,7 @@ async def serve(settings: ServiceSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     listener = Listener(settings)
-    server = await loop.create_server(lambda: Session(listener), sock=socket.socket(fileno=settings.listen_fd))
+    server = await loop.create_server(listener.session, sock=socket.socket(fileno=settings.listen_fd))
     await ended.wait()
     server.close()
     listener.write()
