@@ -48,12 +48,16 @@ class ConfigurationEdit(msgspec.Struct, frozen=True):
 
 
 class Defects(msgspec.Struct, frozen=True, kw_only=True):
-    """What is broken on purpose when a lab starts. Empty: nothing."""
+    """What is broken on purpose when a lab starts. Empty: nothing.
+
+    `cpu_hogs_per_core`: processes for each core of the machine that burn CPU as soon as the lab is up, until it stops.
+    """
 
     configuration: tuple[ConfigurationEdit, ...] = ()
     misbehaviour: tuple[MisbehavingService, ...] = ()
     relays: tuple[Relayed, ...] = ()
     expired_certificates: tuple[str, ...] = ()  # the nodes
+    cpu_hogs_per_core: int = 0
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import resource
 import secrets
 import shutil
@@ -116,6 +117,7 @@ class NativeLab:
             self._balancer.start(keeper)
             nodes.wait_until_all_answer()
             self._balancer.wait_until_checked(keeper)
+            self._start_hogs(keeper)
         except BaseException:
             self.stop()
             raise
@@ -241,6 +243,15 @@ class NativeLab:
                     name, [sys.executable, "-m", "simulators.web.fallback_page", str(FIRST_FD)], directory=self.directory,
                     log=self.directory / "logs" / f"{name}.log", environment=python_environment(), sockets=[listener],
                 )  # fmt: skip
+
+    def _start_hogs(self, keeper: KeeperClient) -> None:
+        """Start what takes the CPU from everybody else, last of all: the lab itself must come up."""
+        cores = len(os.sched_getaffinity(0))
+        for number in range(1, self._defects.cpu_hogs_per_core * cores + 1):
+            keeper.start(
+                f"hog-{number}", [sys.executable, "-m", "compose.hog"], directory=self.directory,
+                log=self.directory / "logs" / "hogs.log", environment=python_environment(),
+            )  # fmt: skip
 
 
 def check_loopback(site: Site) -> None:

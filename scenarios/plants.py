@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from compose.lab import ConfigurationEdit, Defects, MisbehavingService, Relayed
 from lbconfig.site import ServiceKind, Site
 from simulators.misbehaviour import Misbehaviour
+
+HOGS_PER_CORE = 8  # each takes as much as the generator gets: a ninth of a core starves it, and the lab still answers
 
 
 class PlantError(Exception):
@@ -14,18 +18,24 @@ class PlantError(Exception):
 
 
 class Plant(msgspec.Struct, frozen=True):
-    """One planted defect: what it breaks in words, who must catch it, and what is changed in the lab."""
+    """One planted defect: what it breaks in words, who must catch it, and what is changed in the lab.
+
+    `profile` is the one that runs the check. `verdict` is what the check must say: `unknown` where the harness itself is
+    what was broken.
+    """
 
     id: str
     breaks: str
     check: str
     vip: str | None
     defects: Defects
+    profile: str = "standard"
+    verdict: Literal["fail", "unknown"] = "fail"
 
 
 def plants(site: Site) -> tuple[Plant, ...]:
     """Return every plant for a site."""
-    return (*_balancer_plants(site), *_node_plants(site), *_network_plants(site))
+    return (*_balancer_plants(site), *_node_plants(site), *_network_plants(site), *_load_plants(site))
 
 
 def plant_named(site: Site, plant_id: str) -> Plant:
@@ -94,6 +104,29 @@ def _network_plants(site: Site) -> tuple[Plant, ...]:
     return (
         Plant("bit-flipped", "a relay flips one bit of pixel data of an image", "DICOM-2", dicom, Defects(relays=relays)),
     )
+
+
+def _load_plants(site: Site) -> tuple[Plant, ...]:
+    dicom = site.vip_of("dicom").name
+    slow, last = Misbehaviour.SLOW_BY_20_MS, site.node[-1].name
+    slowed = tuple(
+        Plant(f"node-slowed-{vip.service}", "one node answers 20 ms later", "LOAD-1", vip.name,
+              Defects(misbehaviour=(MisbehavingService(last, vip.service, slow),)), "load")
+        for vip in site.vip
+    )  # fmt: skip
+    return (
+        *slowed,
+        msgspec.structs.replace(
+            _lying(site, "one-in-5000-lost", "one image in 5,000 is acknowledged and not stored", "LOSS-1", dicom,
+                   Misbehaviour.LOSES_EVERY_5000TH),
+            profile="load"),
+        msgspec.structs.replace(
+            _edited("maxconn-too-small", "the balancer takes one DICOM connection at a time", "LOAD-4", dicom,
+                    (r"^(\s*maxconn) \d+", r"\1 1")),
+            profile="load"),
+        Plant("generator-starved", "other processes take the CPU from the generator", "LOAD-1", dicom,
+              Defects(cpu_hogs_per_core=HOGS_PER_CORE), "load", "unknown"),
+    )  # fmt: skip
 
 
 def _edited(plant_id: str, breaks: str, check: str, vip: str, *edits: tuple[str, str]) -> Plant:

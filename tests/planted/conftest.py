@@ -11,11 +11,13 @@ from scenarios.plants import plants
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--sample", type=int, default=None, help="try only so many plants, drawn by --sample-seed")
+    parser.addoption("--plant-profile", default="standard", help="try only the plants of this profile, or of `all`")
     parser.addoption("--sample-seed", type=int, default=0, help="the seed of the sample")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    known = list(plants(load_site(DEFAULT_SITE)))
+    profile = metafunc.config.getoption("--plant-profile")
+    known = [plant for plant in plants(load_site(DEFAULT_SITE)) if profile in (plant.profile, "all")]
     count = metafunc.config.getoption("--sample")
     if count is not None:
         known = random.Random(metafunc.config.getoption("--sample-seed")).sample(known, min(count, len(known)))
