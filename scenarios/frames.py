@@ -11,7 +11,7 @@ needs the text of an identity: `key` (58 bits, of one run) is enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,9 +24,12 @@ from simulators.journal import RECEIPT_FIELDS, RECEIPT_MAGIC, Flag
 from simulators.operations import HEADER_BYTES, OPERATION_FIELDS, OPERATION_MAGIC, check_header, text_address
 
 Frame = pl.DataFrame | pl.LazyFrame
+Parts = list[npt.NDArray[np.generic]]  # of one column: the numbers, or the two halves of words
+Halves = npt.NDArray[np.uint64]
 AFrame = TypeVar("AFrame", pl.DataFrame, pl.LazyFrame)
 BATCH_ROWS = 1 << 17
 _BUFFER_ROWS = 1 << 14  # two megabytes: what is read is still in the processor's cache when its columns are taken out
+_PLACE_BITS = 17
 _NUMPY = {"B": "u1", "H": "<u2", "I": "<u4", "Q": "<u8", "q": "<i8"}
 _WORD = np.dtype([("head", "<u8"), ("tail", "<u8")])
 _NAMES = ("node", "caller")
@@ -95,8 +98,9 @@ def _scan(paths: Iterable[Path], magic: bytes, dtype: np.dtype[np.void]) -> pl.L
     def read(wanted: list[str] | None, predicate: pl.Expr | None, rows: int | None, _: int | None) -> Iterator[pl.DataFrame]:
         names = wanted if wanted is not None else list(dtype.names or ())
         tested = predicate.meta.root_names() if predicate is not None else []
-        for batch in _batches(files, dtype, [*names, *(name for name in tested if name not in names)]):
-            kept = (batch if predicate is None else batch.filter(predicate)).select(names)
+        dictionaries = {name: _Dictionary(name) for name in {*names, *tested} if dtype[name] == _WORD}
+        for batch in _batches(files, dtype, {*names, *tested}):
+            kept = _selected(batch, names, predicate, dictionaries)
             yield kept if rows is None else kept.head(rows)
             if rows is not None and (rows := rows - kept.height) <= 0:
                 return
@@ -111,30 +115,46 @@ def _schema(dtype: np.dtype[np.void]) -> dict[str, pl.DataType]:
     }
 
 
-def _batches(files: Sequence[Path], dtype: np.dtype[np.void], names: Sequence[str]) -> Iterator[pl.DataFrame]:
+def _selected(
+    batch: Mapping[str, Parts], names: Sequence[str], predicate: pl.Expr | None, dictionaries: Mapping[str, _Dictionary]
+) -> pl.DataFrame:
+    """Return some columns of the rows that meet a condition; words are spelt only then, unless the condition is on them."""
+    kept = None
+    if predicate is not None:
+        tested = [_series(name, batch[name], None, dictionaries) for name in predicate.meta.root_names()]
+        kept = pl.DataFrame(tested).select(predicate).to_series()
+    return pl.DataFrame([_series(name, batch[name], kept, dictionaries) for name in names])
+
+
+def _series(name: str, values: Parts, kept: pl.Series | None, dictionaries: Mapping[str, _Dictionary]) -> pl.Series:
+    parts = [pl.Series(name, part) for part in values]
+    if kept is not None:
+        parts = [part.filter(kept) for part in parts]
+    return dictionaries[name].series(name, parts[0].to_numpy(), parts[1].to_numpy()) if name in dictionaries else parts[0]
+
+
+def _batches(files: Sequence[Path], dtype: np.dtype[np.void], names: Collection[str]) -> Iterator[dict[str, Parts]]:
     """Yield columns of all records of some files, BATCH_ROWS at a time."""
     buffer = np.empty(_BUFFER_ROWS, dtype)
-    dictionaries = {name: _Dictionary(text_address if name in _ADDRESSES else _text_of_bytes) for name in names}
     for path in files:
         with path.open("rb", buffering=0) as file:
             file.seek(HEADER_BYTES)
-            while True:
-                filled = {name: np.empty(BATCH_ROWS, dtype[name]) for name in names}
+            more = _BUFFER_ROWS
+            while more == _BUFFER_ROWS:
+                batch = {name: [np.empty(BATCH_ROWS, part.dtype) for part in _parts(buffer[name])] for name in names}
                 count = 0
                 while count < BATCH_ROWS and (more := _fill(file.readinto, buffer)):
-                    for name, column in filled.items():
-                        column[count : count + more] = buffer[name][:more]
+                    for name, parts in batch.items():
+                        for part, taken in zip(parts, _parts(buffer[name]), strict=True):
+                            part[count : count + more] = taken[:more]
                     count += more
-                if not count:
-                    break
-                yield pl.DataFrame(
-                    [
-                        dictionaries[name].series(name, column[:count])
-                        if column.dtype == _WORD
-                        else pl.Series(name, column[:count])
-                        for name, column in filled.items()
-                    ]
-                )
+                if count:
+                    yield {name: [part[:count] for part in parts] for name, parts in batch.items()}
+
+
+def _parts(values: npt.NDArray[np.void]) -> Parts:
+    """Return a number as it is, a word in two halves."""
+    return [values["head"], values["tail"]] if values.dtype == _WORD else [values]
 
 
 def _fill(read_into: Callable[[memoryview], int | None], buffer: npt.NDArray[np.void]) -> int:
@@ -152,49 +172,45 @@ class _Dictionary:
     A table of hashes finds nearly every word at once; those that share a place in it are looked up one by one.
     """
 
-    def __init__(self, spell: Callable[[bytes], str]) -> None:
-        self._spell = spell
-        self._places = np.zeros(1 << 17, np.uint32)
+    def __init__(self, name: str) -> None:
+        self._spell: Callable[[bytes], str] = text_address if name in _ADDRESSES else _text_of_bytes
+        self._places = np.zeros(1 << _PLACE_BITS, np.intp)
         self._numbers: dict[bytes, int] = {}
-        self._known = np.empty(0, _WORD)
+        self._heads, self._tails = np.empty(0, np.uint64), np.empty(0, np.uint64)
         self._words = pl.Series([], dtype=pl.Categorical)
 
-    def series(self, name: str, packed: npt.NDArray[np.void]) -> pl.Series:
-        """Return packed words as a categorical series."""
-        head, tail = packed["head"], packed["tail"]
-        places = _hashed(head, tail)
-        numbers = self._places[places]
-        if not len(self._known):
-            astray = np.arange(len(packed))
-        else:
-            astray = np.flatnonzero((self._known["head"][numbers] != head) | (self._known["tail"][numbers] != tail))
+    def series(self, name: str, head: Halves, tail: Halves) -> pl.Series:
+        """Return words, given as their first and last eight bytes, as a categorical series."""
+        if not self._numbers and len(head):
+            self._learn(head[:1], tail[:1])
+        numbers = self._places.take(_hashed(head, tail))
+        astray = np.flatnonzero((self._heads.take(numbers) != head) | (self._tails.take(numbers) != tail))
         if len(astray):
             first, inverse = _distinct(head[astray], tail[astray])
-            numbers[astray] = self._learn(packed[astray[first]])[inverse]
+            numbers[astray] = self._learn(head[astray[first]], tail[astray[first]])[inverse]
         return self._words.gather(pl.Series(numbers)).alias(name)
 
-    def _learn(self, distinct: npt.NDArray[np.void]) -> npt.NDArray[np.uint32]:
-        """Return the numbers of words; new ones are added."""
-        items = [item.tobytes() for item in distinct]
-        new = [item for item in items if item not in self._numbers]
-        for item in new:
-            self._numbers[item] = len(self._numbers)
-        if new:
-            added = np.frombuffer(b"".join(new), _WORD)
-            self._places[_hashed(added["head"], added["tail"])] = [self._numbers[item] for item in new]
-            self._known = np.concatenate([self._known, added])
-            self._words = pl.Series([*self._words, *map(self._spell, new)], dtype=pl.Categorical)
-        return np.array([self._numbers[item] for item in items], np.uint32)
+    def _learn(self, head: Halves, tail: Halves) -> npt.NDArray[np.intp]:
+        """Return the numbers of distinct words; new ones are added."""
+        items = [item.tobytes() for item in np.column_stack([head, tail])]
+        new = np.array([item not in self._numbers for item in items])
+        for item in items:
+            self._numbers.setdefault(item, len(self._numbers))
+        numbers = np.array([self._numbers[item] for item in items], np.intp)
+        self._places[_hashed(head[new], tail[new])] = numbers[new]
+        self._heads, self._tails = np.concatenate([self._heads, head[new]]), np.concatenate([self._tails, tail[new]])
+        words = [self._spell(item) for item in list(self._numbers)[len(self._words) :]]
+        self._words = pl.concat([self._words, pl.Series(words, dtype=pl.Categorical)])
+        return numbers
 
 
-def _hashed(head: npt.NDArray[np.uint64], tail: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return a place for each word, 0 to 2**17 - 1 (multiplicative hashing: the high bits of a product)."""
-    return ((head ^ (tail * np.uint64(0x9E3779B97F4A7C15))) * np.uint64(0xC2B2AE3D27D4EB4F)) >> np.uint64(47)
+def _hashed(head: Halves, tail: Halves) -> npt.NDArray[np.intp]:
+    """Return a place for each word (multiplicative hashing: the high bits of a product)."""
+    mixed = (head ^ (tail * np.uint64(0x9E3779B97F4A7C15))) * np.uint64(0xC2B2AE3D27D4EB4F)
+    return (mixed >> np.uint64(64 - _PLACE_BITS)).view(np.intp)
 
 
-def _distinct(
-    head: npt.NDArray[np.uint64], tail: npt.NDArray[np.uint64]
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _distinct(head: Halves, tail: Halves) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return where each distinct word stands first, and which of them each word is (np.unique of pairs is far slower)."""
     heads, head_of = np.unique(head, return_inverse=True)
     _, tail_of = np.unique(tail, return_inverse=True)
