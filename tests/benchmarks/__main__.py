@@ -37,13 +37,18 @@ def table(rows: list[Row]) -> str:
     lines = []
     for row in rows:
         others = {**row.peers, **({"limit": row.limit} if row.limit is not None else {})}
-        against = ", ".join(f"{name} {figure:,.0f}" for name, figure in others.items())
-        lines.append(f"{row.name:<28} {row.ours:>12,.0f} {row.unit:<10} {against}")
+        against = ", ".join(f"{name} {_figure(figure)}" for name, figure in others.items())
+        lines.append(f"{row.name:<48} {_figure(row.ours):>10} {row.unit:<10} {against}")
         for bar in row.bars:
             low, high = bar.interval
             verdict = f"at least {bar.ratio_min}: {'met' if bar.met else 'NOT MET'}"
             lines.append(f"    against {bar.against}: ratio {bar.ratio:.2f} [{low:.2f}, {high:.2f}], {verdict}")
     return "\n".join(lines)
+
+
+def _figure(figure: float) -> str:
+    """Return a figure with three digits at least."""
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
 
 
 if __name__ == "__main__":

@@ -65,6 +65,13 @@ def storage_scp(module: str, directory: Path, associations: int) -> Iterator[tup
                 process.terminate()
 
 
+def compiled_pingpong(directory: Path) -> Path:
+    """Compile the C ping-pong into a directory, and return the program."""
+    program, source = directory / "pingpong", Path(__file__).with_name("pingpong.c")
+    subprocess.run(["gcc", "-O2", "-pthread", "-o", str(program), str(source)], check=True)
+    return program
+
+
 @contextmanager
 def haproxy(directory: Path, behind: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """Run HAProxy with a listener before each port, by a name; yield the ports of the listeners by the same names."""
