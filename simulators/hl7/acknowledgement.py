@@ -56,6 +56,14 @@ def read_acknowledgement(payload: bytes) -> Acknowledgement:
     return _read_fully(payload)
 
 
+class AnswerForm(NamedTuple):
+    """The header of an acknowledgement but for its time and its own MSH-10: what stands before, between and after them."""
+
+    before_time: bytes
+    before_id: bytes
+    after_id: bytes
+
+
 class Acknowledger:
     """Builds the acknowledgements of one node.
 
@@ -85,26 +93,32 @@ class Acknowledger:
         error : MessageError or None
             Becomes an ERR segment.
         """
-        time_now, serial = self._now(), next(self._serial)
-        if message is None:
-            start = b"MSH|^~\\&||%b|||%b||ACK|%d|P|2.5.1\r" % (self._node, time_now, serial)
-        else:
-            start = self._header(message, time_now, serial)
+        before_time, before_id, after_id = self.form_of(message)
+        start = b"%b%b%b%d%b" % (before_time, self._now(), before_id, next(self._serial), after_id)
         separator = b"|" if message is None else message.separators.field
         answer = separator.join((b"MSA", code, control_id))
-        return b"%b%b\r%b" % (start, answer, b"" if error is None else _error_segment(error, message))
+        return b"%b\r%b\r%b" % (start, answer, b"" if error is None else _error_segment(error, message))
 
-    def _header(self, message: Message, time_now: bytes, serial: int) -> bytes:
+    def form_of(self, message: Message | None) -> AnswerForm:
+        """Return what the acknowledgements of all messages with the same header have in common."""
+        if message is None:
+            return AnswerForm(b"MSH|^~\\&||%b|||" % self._node, b"||ACK|", b"|P|2.5.1")
         fields, separators = message.header.fields, message.separators
         fields = fields if len(fields) > 12 else fields + [b""] * (13 - len(fields))
-        parts = [
-            b"MSH", fields[2], fields[5], self._node, fields[3], fields[4], time_now, b"",
-            _kind_of_answer(fields[9], separators.component), b"%d" % serial,
-            fields[11], fields[12] or b"2.5.1",
-        ]  # fmt: skip
+        after = [b"", fields[11], fields[12] or b"2.5.1"]
         if len(fields) > 18 and fields[18]:
-            parts += [b"", b"", b"", b"", b"", fields[18]]
-        return separators.field.join(parts) + b"\r"
+            after += [b"", b"", b"", b"", b"", fields[18]]
+        return AnswerForm(
+            separators.field.join((b"MSH", fields[2], fields[5], self._node, fields[3], fields[4], b"")),
+            separators.field.join((b"", b"", _kind_of_answer(fields[9], separators.component), b"")),
+            separators.field.join(after),
+        )
+
+    def acceptance(self, form: AnswerForm, control_id: bytes) -> bytes:
+        """Return, in its frame, what `build` makes of AA for a message of that form with the standard separators."""
+        before_time, before_id, after_id = form
+        parts = (before_time, self._now(), before_id, next(self._serial), after_id, control_id)
+        return b"\x0b%b%b%b%d%b\rMSA|AA|%b\r\x1c\r" % parts
 
     def _now(self) -> bytes:
         second = int(time.time())

@@ -73,7 +73,27 @@ def content_of(message: Message, known: Known, updated_ns: int) -> Content:
     if code is None or message.separators is not STANDARD_SEPARATORS:
         code = _check_header(message)
     message.check_text()
+    return read_content(code, message, known, updated_ns)
+
+
+def read_content(code: str, message: Message, known: Known, updated_ns: int) -> Content:
+    """Read a message as `content_of` does, whose header has been checked already: `code` is its message code."""
     return _READERS[code](message, known, updated_ns)
+
+
+def is_about_a_patient_alone(code: str, event: str) -> bool:
+    """Say whether messages of this kind hold nothing but the PID of one patient for a node."""
+    return code == "ADT" and event not in _MERGES
+
+
+@functools.lru_cache(maxsize=4096)  # a patient's messages come one upon another, each with the same PID
+def person_of(line: bytes, separators: Separators, codec: str) -> tuple[str, str, str, str]:
+    """Return id, name, birth date and sex of a PID segment."""
+    person = Segment(line.split(separators.field), separators, codec)
+    patient_id = person.text(3)
+    if not patient_id:
+        raise MessageError(Condition.REQUIRED_FIELD_MISSING, "PID-3", "a patient id", "none")
+    return patient_id, _name(person.whole(5)), _date(person, 7), person.text(8)
 
 
 @functools.lru_cache(maxsize=256)  # the same few in every message
@@ -107,17 +127,7 @@ def _patient(message: Message, updated_ns: int) -> Patient:
     line = message.line(b"PID")
     if line is None:
         raise missing_segment(message, b"PID")
-    return Patient(*_person(line, message.separators, message.codec), "", updated_ns)
-
-
-@functools.lru_cache(maxsize=4096)  # a patient's messages come one upon another, each with the same PID
-def _person(line: bytes, separators: Separators, codec: str) -> tuple[str, str, str, str]:
-    """Return id, name, birth date and sex of a PID segment."""
-    person = Segment(line.split(separators.field), separators, codec)
-    patient_id = person.text(3)
-    if not patient_id:
-        raise MessageError(Condition.REQUIRED_FIELD_MISSING, "PID-3", "a patient id", "none")
-    return patient_id, _name(person.whole(5)), _date(person, 7), person.text(8)
+    return Patient(*person_of(line, message.separators, message.codec), "", updated_ns)
 
 
 def _admission(message: Message, known: Known, updated_ns: int) -> Content:

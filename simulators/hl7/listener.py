@@ -22,12 +22,13 @@ import xxhash
 
 from simulators.journal import Flag, Journal, pack_receipt
 from simulators.misbehaviour import LATE_BY_S, Misbehaviour
-from simulators.node_store import NodeStore, Row
+from simulators.node_store import NodeStore, Patient, Row
 from simulators.operations import Kind, RecordError, Service, packed_address, run_and_key_of_code
 from simulators.service import ServiceSettings, settings_of_command_line
 
 from .acknowledgement import Acknowledger
 from .content import Content, content_of
+from .known_headers import KnownHeaders, content_in, person_in
 from .lies import Lies
 from .message import Condition, Message, MessageError, wanted_acknowledgements
 from .mllp import Decoder, FrameTooLarge, StrayBytes, frame
@@ -37,15 +38,23 @@ _MESSAGE, _HL7, _FOREIGN = int(Kind.MESSAGE), int(Service.HL7), int(Flag.FOREIGN
 _CLOSE_WITHIN_S = 5.0  # how long clients may take to read what they were sent, once the listener ends
 
 
-class Accepted(msgspec.Struct, frozen=True):
-    """A message that is acknowledged as soon as its rows and its packed receipts are written."""
+class HeldBack(msgspec.Struct, frozen=True):
+    """What a lying listener acknowledges and writes only later: the message, and how often it is written then."""
 
-    session: Session
     message: Message
     content: Content
-    receipts: tuple[bytes, ...]
-    held: bool
-    answer_id: bytes
+    copies: int
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """A message whose answer leaves as soon as its rows and its packed receipts are written."""
+
+    session: Session
+    payload: bytes
+    receipts: bytes
+    answer: bytes
+    patient_id: str = ""  # known where a listener lies
+    held: HeldBack | None = None
 
 
 class Listener:
@@ -56,6 +65,15 @@ class Listener:
     settings : ServiceSettings
         Of an hl7 service.
 
+    Attributes
+    ----------
+    sessions : set of Session
+        The connections that are open.
+    empty : asyncio.Event
+        Set while there is none.
+    handled : int
+        The messages that were acknowledged since the start.
+
     Raises
     ------
     RecordError, sqlite3.Error
@@ -64,17 +82,19 @@ class Listener:
 
     def __init__(self, settings: ServiceSettings) -> None:
         self.sessions: set[Session] = set()
-        self.empty = asyncio.Event()  # set while there is no session
+        self.empty = asyncio.Event()
         self.empty.set()
+        self.handled = 0
         self._acknowledger = Acknowledger(settings.node)
         self._lies = Lies(settings.misbehaviour)
         self._is_honest = not settings.misbehaviour
         self._node = settings.node.encode("ascii")
         self._keeps = settings.storage == "keep"
-        self._journal = Journal(settings.node_directory, settings.node, Service.HL7)
+        self._journal = Journal(settings.node_directory, settings.node, Service.HL7, shared=settings.processes > 1)
         self._store = NodeStore(settings.node_directory, "hl7")
         self._rows: list[Row] = []  # of the messages in `_waiting`; SiteKnowledge reads it too
         self._known = SiteKnowledge(settings.site_directories, self._rows)
+        self._headers = KnownHeaders()
         self._waiting: list[Accepted] = []
         self._held: dict[str, Accepted] = {}  # by patient; a lying listener only
         self._updated_ns = 0
@@ -89,6 +109,8 @@ class Listener:
         """Take one message: refuse it at once, or put it with those that are written at the end of this turn."""
         message: Message | None = None
         try:
+            if self._is_honest and self._take_usual(session, payload):
+                return
             message = Message(payload)
             content = content_of(message, self._known, self._next_ns())
         except MessageError as error:
@@ -97,31 +119,30 @@ class Listener:
         except sqlite3.Error as error:
             self._refuse(session, message, _cannot_store(error))
             return
-        receipt, control_id = self._receipt(session, message), message.header.fields[10]
         if self._is_honest:
-            accepted = Accepted(session, message, content, (receipt,), False, control_id)
+            self._headers.remember(message, self._acknowledger.form_of(message))
+            receipt = self._receipt(session, payload, message.header.fields[10], message.header.fields[3][:16])
+            answer = self._answer_to(message, b"A", message.header.fields[10])
+            self._put(Accepted(session, payload, receipt, answer), content.rows)
         else:
-            treatment = self._lies.treatment(control_id, content.patient_id)
-            accepted = Accepted(session, message, content, (receipt,) * treatment.copies, treatment.held, treatment.answer_id)
-        if not self._waiting:
-            self.loop.call_soon(self.write)
-        self._waiting.append(accepted)
-        if self._keeps and accepted.receipts and not accepted.held:
-            self._rows += content.rows
+            self._take_lying(session, message, content)
 
     def write(self) -> None:
         """Store and receipt what waits, then acknowledge it; refuse it all when it cannot be stored."""
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting
         if not waiting:
             return
+        self._waiting = []
         try:
             self._store_all(waiting)
         except (RecordError, sqlite3.Error) as error:
+            refusal = _cannot_store(error)
             for accepted in waiting:
-                self._refuse(accepted.session, accepted.message, _cannot_store(error))
+                self._refuse(accepted.session, Message(accepted.payload), refusal)
             return
+        self.handled += len(waiting)
         for accepted in waiting:
-            self._answer(accepted.session, accepted.message, b"A", accepted.answer_id)
+            accepted.session.send(accepted.answer)
         if self._lies.swaps_messages:
             self._release(waiting)
 
@@ -133,19 +154,58 @@ class Listener:
         self._known.close()
         self._journal.close()
 
+    def _take_usual(self, session: Session, payload: bytes) -> bool:
+        """Take a message as a full reading would, where a glance shows that it would; False: it must be read in full."""
+        found = self._headers.of(payload)
+        if found is None:
+            return False
+        header, control_id = found
+        rows: tuple[Row, ...] = ()
+        if header.patient_alone:
+            person = person_in(payload, header)
+            if person is None:
+                return False
+            if self._keeps:
+                rows = (Patient(*person, "", self._next_ns()),)
+        else:
+            content = content_in(payload, header, self._known, self._next_ns())
+            if content is None:
+                return False
+            rows = content.rows
+        receipt = self._receipt(session, payload, control_id, header.caller)
+        self._put(Accepted(session, payload, receipt, self._acknowledger.acceptance(header.answer, control_id)), rows)
+        return True
+
+    def _take_lying(self, session: Session, message: Message, content: Content) -> None:
+        control_id = message.header.fields[10]
+        treatment = self._lies.treatment(control_id, content.patient_id)
+        held = HeldBack(message, content, treatment.copies) if treatment.held else None
+        copies = 0 if held else treatment.copies
+        receipts = self._receipt(session, message.raw, control_id, message.header.fields[3][:16]) * copies
+        answer = self._answer_to(message, b"A", treatment.answer_id)
+        rows = content.rows if copies else ()
+        self._put(Accepted(session, message.raw, receipts, answer, content.patient_id, held), rows)
+
+    def _put(self, accepted: Accepted, rows: tuple[Row, ...]) -> None:
+        if not self._waiting:
+            self.loop.call_soon(self.write)
+        self._waiting.append(accepted)
+        if self._keeps:
+            self._rows += rows
+
     def _store_all(self, waiting: list[Accepted]) -> None:
         try:
             if self._rows:
                 self._store.put(*self._rows)
         finally:
             self._rows.clear()
-        self._journal.append_packed([receipt for accepted in waiting if not accepted.held for receipt in accepted.receipts])
+        self._journal.append_packed([accepted.receipts for accepted in waiting])
 
     def _release(self, acknowledged: list[Accepted]) -> None:
         """Write what was held back of the patients whose next message is acknowledged now."""
         late = []
         for accepted in acknowledged:
-            patient = accepted.content.patient_id
+            patient = accepted.patient_id
             if patient in self._held:
                 late.append(self._held.pop(patient))
             if accepted.held:
@@ -153,45 +213,52 @@ class Listener:
         self._write_late(late)
 
     def _write_late(self, late: list[Accepted]) -> None:
-        if self._keeps and late:
-            self._store.put(*[row for accepted in late for row in accepted.content.rows])
-        # a receipt says when a message was taken for good: these are taken only now
-        self._journal.append_packed([self._receipt(one.session, one.message) for one in late for _ in one.receipts])
+        receipts = list[bytes]()
+        for accepted in late:
+            if (held := accepted.held) is not None:
+                if self._keeps:
+                    self._store.put(*held.content.rows)
+                # a receipt says when a message was taken for good: this one is taken only now
+                fields = held.message.header.fields
+                receipts += [self._receipt(accepted.session, accepted.payload, fields[10], fields[3][:16])] * held.copies
+        self._journal.append_packed(receipts)
 
     def _refuse(self, session: Session, message: Message | None, error: MessageError) -> None:
         if self._waiting:
             self.write()  # answers leave in the order of their messages
+        control_id = b"" if message is None else message.header.raw(10)
         if self._lies.accepts_bad_messages and error.condition is not Condition.INTERNAL:
-            self._answer(session, message, b"A", b"" if message is None else message.header.raw(10))
+            session.send(self._answer_to(message, b"A", control_id))
             return
         _log(f"refused a message of {session.peer[0]}: {error.condition.name}, {error.where}")
         letter = b"R" if message is None or error.condition.is_rejection else b"E"
-        self._answer(session, message, letter, b"" if message is None else message.header.raw(10), error)
+        session.send(self._answer_to(message, letter, control_id, error))
 
-    def _answer(
-        self, session: Session, message: Message | None, letter: bytes, control_id: bytes, error: MessageError | None = None,
-    ) -> None:  # fmt: skip
+    def _answer_to(
+        self, message: Message | None, letter: bytes, control_id: bytes, error: MessageError | None = None,
+    ) -> bytes:  # fmt: skip
+        """Return the frames that answer a message: one, or in enhanced mode those that its sender wants."""
+        build = self._acknowledger.build
         if message is None or not any(message.header.fields[15:17]):  # original mode
-            session.send(frame(self._acknowledger.build(message, b"A" + letter, control_id, error)))
-            return
-        wanted = wanted_acknowledgements(message.header, accepted=error is None)
+            return frame(build(message, b"A" + letter, control_id, error))
+        wanted, answer = wanted_acknowledgements(message.header, accepted=error is None), b""
         if wanted.commit:
-            session.send(frame(self._acknowledger.build(message, b"C" + letter, control_id, error)))
+            answer += frame(build(message, b"C" + letter, control_id, error))
         if wanted.application and (error is None or not wanted.commit):
-            session.send(frame(self._acknowledger.build(message, b"A" + letter, control_id, error)))
+            answer += frame(build(message, b"A" + letter, control_id, error))
+        return answer
 
-    def _receipt(self, session: Session, message: Message) -> bytes:
+    def _receipt(self, session: Session, payload: bytes, control_id: bytes, caller: bytes) -> bytes:
         """Make a receipt as `Journal.receipt` does, packed, with the address that the session has packed already."""
-        fields, payload = message.header.fields, message.raw
-        run_and_key = run_and_key_of_code(fields[10])
+        run_and_key = run_and_key_of_code(control_id)
         if run_and_key is None:
-            run, key, kind, flags = 0, xxhash.xxh3_64_intdigest(message.control_id.encode()), 0, _FOREIGN
+            run, key, kind, flags = 0, xxhash.xxh3_64_intdigest(control_id.decode("latin-1").encode()), 0, _FOREIGN
         else:
             run, key = run_and_key
             kind, flags = _MESSAGE, 0
         return pack_receipt(
             run, key, kind, _HL7, flags, time.monotonic_ns(), time.time_ns(), len(payload), xxhash.xxh3_128_digest(payload),
-            session.packed_peer, session.peer[1], fields[3][:16], self._node,
+            session.packed_peer, session.peer_port, caller, self._node,
         )  # fmt: skip
 
     def _next_ns(self) -> int:
@@ -210,6 +277,7 @@ class Session(asyncio.Protocol):
 
     peer: tuple[str, int]
     packed_peer: bytes
+    peer_port: int
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -221,7 +289,7 @@ class Session(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # what a stream server gives
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.peer = transport.get_extra_info("peername")[:2]
-        self.packed_peer = packed_address(self.peer[0])
+        self.packed_peer, self.peer_port = packed_address(self.peer[0]), self.peer[1]
         self._listener.sessions.add(self)
         self._listener.empty.clear()
 
@@ -248,9 +316,10 @@ class Session(asyncio.Protocol):
         self._transport = None
 
     def send(self, data: bytes) -> None:
-        """Send, unless the peer has gone."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        """Send, unless the peer has gone or there is nothing to say."""
+        transport = self._transport
+        if data and transport is not None and not transport.is_closing():
+            transport.write(data)
 
     def close(self) -> None:
         """Close after what was sent has left."""

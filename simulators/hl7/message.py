@@ -127,20 +127,22 @@ class Message:
         When it does not begin with `MSH` and its separators.
     """
 
-    __slots__ = ("codec", "header", "raw", "separators")
+    __slots__ = ("_header", "codec", "raw", "separators")
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        end = raw.find(b"\r")
-        line = raw if end < 0 else raw[:end]
-        if line[:8] == b"MSH|^~\\&":
-            self.separators = STANDARD_SEPARATORS
-        else:
-            self.separators = _separators(line)
-        fields = line.split(self.separators.field)
-        fields.insert(1, self.separators.field)  # MSH-1 is the separator itself: from here on, index and field number agree
+        self._header: Segment | None = None
+        self.separators = STANDARD_SEPARATORS if raw[:8] == b"MSH|^~\\&" else _separators(_first_line(raw))
         self.codec = "latin-1"  # of the header, until `check_text` has understood MSH-18
-        self.header = Segment(fields, self.separators, self.codec)
+
+    @property
+    def header(self) -> Segment:
+        """The MSH segment, read when it is first asked for."""
+        if self._header is None:
+            fields = _first_line(self.raw).split(self.separators.field)
+            fields.insert(1, self.separators.field)  # MSH-1 is the separator itself: from here on, index and number agree
+            self._header = Segment(fields, self.separators, "latin-1")
+        return self._header
 
     @property
     def control_id(self) -> str:
@@ -271,6 +273,11 @@ def _kind(value: bytes, component: bytes) -> tuple[str, str]:
 @functools.lru_cache(maxsize=256)
 def _codec(value: bytes, repetition: bytes) -> str | None:
     return CHARACTER_SETS.get(value.split(repetition)[0].decode("latin-1"))
+
+
+def _first_line(raw: bytes) -> bytes:
+    end = raw.find(b"\r")
+    return raw if end < 0 else raw[:end]
 
 
 def _separators(line: bytes) -> Separators:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 START = b"\x0b"
 END = b"\x1c\r"
+_START_BYTE = START[0]
 DEFAULT_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -59,7 +60,7 @@ class Decoder:
         """
         if not self._held:
             end = data.find(END)
-            if end > 0 and end == len(data) - 2 and data[:1] == START and end - 1 <= self._limit_bytes:
+            if end == len(data) - 2 and end > 0 and data[0] == _START_BYTE and end - 1 <= self._limit_bytes:
                 return data[1:end]
         return None
 
