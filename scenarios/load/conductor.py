@@ -97,11 +97,11 @@ class Conductor:
         """End the run that is played, if there is one; return when every generator has written everything down."""
         if self._state != "playing":
             return
-        self.broke.append("the run was ended before its time")
+        self._broken("the run was ended before its time")
         for worker in self._parts:
             self._runner.send_message(END, None, worker)
         if not self._all_done.wait(self._finish_s + _ENDS_WITHIN_S):
-            self.broke.append(f"expected all generators to end, found that {self._missing()} did not")
+            self._broken(f"expected all generators to end, found that {self._missing()} did not")
         self._state = "idle"
 
     def _muster(self) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import sys
 from typing import Any, ClassVar
 
+from gevent import monkey
 from locust import LoadTestShape, User, events, task
 from locust import log as locust_log
 from locust.argument_parser import LocustArgumentParser
@@ -100,15 +102,17 @@ def _on_the_end(environment: Environment, conductor: Conductor | None, generator
         if generator:
             generator.halt()
             generator.close()
-        broke = conductor.broke if conductor else []
-        for why in broke:
-            _logger.critical("%s", why)
-        is_broken = broke or locust_log.unhandled_greenlet_exception or environment.process_exit_code
+        is_broken = (
+            (conductor and conductor.broke) or locust_log.unhandled_greenlet_exception or environment.process_exit_code
+        )
         environment.process_exit_code = 1 if is_broken else 0
 
     environment.events.test_stopping.add_listener(on_stopping)
     environment.events.quitting.add_listener(on_quitting)
 
 
+# Our clients ask, without waiting, whether something came on a connection. gevent's poll takes a turn of its loop to answer
+# that, which costs an operation as much again as all the rest of it; the kernel's own does not wait either.
+setattr(select, "poll", monkey.get_original("select", "poll"))  # noqa: B010  to mypy it is a class
 events.init_command_line_parser.add_listener(_on_parser)
 events.init.add_listener(_on_init)
