@@ -23,7 +23,7 @@ from scenarios.parts_seen import PartsSeen
 from simulators.operations import Outcome, Service
 
 CARRIED_SHARE = 0.95
-_COLUMNS = ("kind", "size_bytes", "outcome", "intended_ns", "begun_ns", "ended_ns")
+_COLUMNS = ("service", "kind", "size_bytes", "outcome", "intended_ns", "begun_ns", "ended_ns")
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +109,7 @@ def judge_knee(vip: Vip, steps: Sequence[Step], *, required_per_s: float) -> Fin
     knee = good[-1] if good else None
     carried_per_s = steps[knee].offered_per_s if knee is not None else 0.0
     beyond = steps[knee + 1 if knee is not None else 0 :]
-    evidence = _evidence(vip, beyond[0]) if beyond else ()
+    evidence = next(filter(None, (_evidence(vip, step) for step in beyond)), ())  # what is slight shows in a later step
     measured: Values = {
         "knee_per_s": round(carried_per_s, 3),
         "saturated": evidence[0].part if evidence else None,
@@ -182,8 +182,8 @@ def _step(
     return Step(
         begun_ns=begin_ns, ended_ns=end_ns, offered_per_s=offered_per_s,
         achieved_per_s=offered_per_s * done.height / due.height,
-        p99_s=max((seen.p99.value for seen in classes if not seen.is_large), default=None),
-        large_p99_s=max((seen.p99.value for seen in classes if seen.is_large), default=None),
+        p99_s=max((seen.latency.p99_s for seen in classes if not seen.is_large), default=None),
+        large_p99_s=max((seen.latency.p99_s for seen in classes if seen.is_large), default=None),
         failed=own.filter(pl.col("outcome") != int(Outcome.ACKNOWLEDGED)).height,
         late_by_generator=generator.late_share(due), late_by_clients=generator.late_share(due, WaitedFor.CLIENT),
         parts=parts.during(begin_ns, end_ns),

@@ -13,32 +13,29 @@ import polars as pl
 
 from lbconfig.site import Vip
 from scenarios.checkers import generator
+from scenarios.checkers.latency import CONFIDENCE, ClassLatency, class_name, latencies
 from scenarios.checkers.saturation import Evidence, at_their_limit, is_full, told
-from scenarios.checkers.swiftness import LARGE_BYTES
 from scenarios.findings import Finding, Subject, Values, failed, listed, passed, unknown
 from scenarios.frames import Frame, columns
 from scenarios.load.records import Fate, WaitedFor
-from scenarios.order_statistics import CONFIDENCE, Estimate, quantile
 from scenarios.parts_seen import PartsSeen
 from simulators.operations import Kind, Outcome, Phase, Service
 
 OPERATIONS_OF_A_CLASS = 1000
 _CHANCE = (1 - CONFIDENCE) / 2
-_KINDS = {Kind.INSTANCE: "images", Kind.MESSAGE: "messages", Kind.NOTE: "notes", Kind.ECHO: "echoes", Kind.QUERY: "queries"}
-_COLUMNS = ("kind", "size_bytes", "outcome", "phase", "intended_ns", "begun_ns", "ended_ns")
+_WEB_REQUESTS = "web requests"  # logins, pages and notes alike: to HTTP each is one request
+_COLUMNS = ("service", "kind", "size_bytes", "outcome", "phase", "intended_ns", "begun_ns", "ended_ns")
 
 
 class ClassSeen(NamedTuple):
-    """One class of operations: its name, its limit, and the quantiles of its latencies in seconds from the intended start.
+    """One class of operations: its latency from the intended start, and its limit.
 
-    `served_p99_s` counts from when the operation began: what is more in `p99` was spent waiting for a free client.
+    `served_p99_s` counts from when the operation began: what is more in p99 was spent waiting for a free client.
     """
 
-    name: str
+    latency: ClassLatency
     is_large: bool
     limit_s: float
-    p50_s: float
-    p99: Estimate
     served_p99_s: float
 
 
@@ -94,25 +91,17 @@ def judge_load(
 
 
 def classes_of(vip: Vip, operations: pl.DataFrame) -> list[ClassSeen]:
-    """Return the classes of a VIP's acknowledged operations, by kind and size, with their latencies."""
-    done = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED)).with_columns(
-        is_large=(pl.col("kind") == int(Kind.INSTANCE)) & (pl.col("size_bytes") > LARGE_BYTES),
-        latency_s=(pl.col("ended_ns") - pl.col("intended_ns")) / 1e9,
-        served_s=(pl.col("ended_ns") - pl.col("begun_ns")) / 1e9,
-    )
+    """Return the classes of a VIP's acknowledged operations, with their latencies; what goes over HTTPS is one class."""
+    large = class_name(Service.DICOM, Kind.INSTANCE, is_large=True)
+    is_web = pl.col("service") == int(Service.HTTPS)
+    alike = operations.with_columns(kind=pl.when(is_web).then(int(Kind.QUERY)).otherwise(pl.col("kind")).cast(pl.UInt8))
+    served = {seen.name: seen.p99_s for seen in latencies(alike.with_columns(intended_ns=pl.col("begun_ns")))}
     found = []
-    for (kind, is_large), own in sorted(done.group_by("kind", "is_large"), key=lambda group: group[0]):
-        name = _KINDS.get(Kind(int(kind)), Kind(int(kind)).name.lower())
-        if kind == int(Kind.INSTANCE):
-            name += " above 1 MiB" if is_large else " up to 1 MiB"
-        latencies = own["latency_s"].to_numpy()
+    for seen in latencies(alike):
+        is_large = seen.name == large
+        named = msgspec.structs.replace(seen, name=_WEB_REQUESTS) if seen.service is Service.HTTPS else seen
         limit_s = vip.limits.large_p99_s if is_large else vip.limits.p99_s
-        found.append(
-            ClassSeen(
-                name, bool(is_large), limit_s, quantile(latencies, 0.5).value, quantile(latencies, 0.99),
-                quantile(own["served_s"].to_numpy(), 0.99).value,
-            )
-        )  # fmt: skip
+        found.append(ClassSeen(named, is_large, limit_s, served[seen.name]))
     return found
 
 
@@ -128,32 +117,32 @@ def _of_arrivals(own: pl.DataFrame, classes: list[ClassSeen], evidence: tuple[Ev
 
 
 def _of_latencies(classes: list[ClassSeen], evidence: tuple[Evidence, ...], full: bool, at_least: int) -> Finding:
-    few = [f"{seen.name}: {seen.p99.n}" for seen in classes if seen.p99.n < at_least and not seen.is_large]
-    if few or not any(seen.p99.n >= at_least for seen in classes):
-        found = listed(few) or listed([f"{seen.name}: {seen.p99.n}" for seen in classes]) or "none"
+    judged = [seen for seen in classes if seen.latency.n >= at_least]
+    few = [f"{seen.latency.name}: {seen.latency.n}" for seen in classes if seen not in judged]
+    if not judged or any(seen.latency.n < at_least and not seen.is_large for seen in classes):
+        found = listed(few) or "none"
         return unknown(f"too few operations of a class to judge its p99 ({found}; it takes {at_least})")
-    judged = [seen for seen in classes if seen.p99.n >= at_least]
     chance = f"each wrong by a chance of {_CHANCE:.1%} at most"
-    slow = [seen for seen in judged if seen.p99.low is not None and seen.p99.low > seen.limit_s]
+    slow = [seen for seen in judged if (low := seen.latency.p99_interval_s[0]) is not None and low > seen.limit_s]
     if slow:
         reason = f"p99 above its limit: {listed(list(map(_told, slow)))}, {chance}"
         if full:
             return unknown(f"{reason}; but {told(evidence, 1)}, so that it may be the machine that is slow")
         return failed(_blamed(evidence), reason + _because(evidence))
-    open_ones = [seen for seen in judged if seen.p99.high is None or seen.p99.high > seen.limit_s]
-    if open_ones:
-        return unknown(f"p99 too near to its limit to tell: {listed(list(map(_told, open_ones)))}")
-    n = sum(seen.p99.n for seen in classes)
+    near = [seen for seen in judged if (high := seen.latency.p99_interval_s[1]) is None or high > seen.limit_s]
+    if near:
+        return unknown(f"p99 too near to its limit to tell: {listed(list(map(_told, near)))}")
+    n = sum(seen.latency.n for seen in classes)
     return passed(f"{n} operations, none failed or left undone; {listed(list(map(_told, judged)))}, {chance}")
 
 
 def _told(seen: ClassSeen) -> str:
-    low, value, high = (None if end is None else end * 1000 for end in (seen.p99.low, seen.p99.value, seen.p99.high))
-    ends = f"{'?' if low is None else f'{low:.1f}'} to {'?' if high is None else f'{high:.1f}'}"
+    latency = seen.latency
+    ends = " to ".join("?" if end is None else f"{end * 1000:.1f}" for end in latency.p99_interval_s)
     waited = ""
-    if seen.p99.value > seen.limit_s >= seen.served_p99_s:
+    if latency.p99_s > seen.limit_s >= seen.served_p99_s:
         waited = f"; {seen.served_p99_s * 1000:.1f} ms once a client was free"
-    return f"{seen.name} {value:.1f} ms ({ends}, limit {seen.limit_s * 1000:g} ms, n = {seen.p99.n}{waited})"
+    return f"{latency.name} {latency.p99_s * 1000:.1f} ms ({ends}, limit {seen.limit_s * 1000:g} ms, n = {latency.n}{waited})"
 
 
 def _not_cut(operations: pl.DataFrame, own: pl.DataFrame, patience_s: float) -> pl.DataFrame:
@@ -205,9 +194,9 @@ def _measured(
         "offered_per_s": round(own.height / span_s, 3),
         "done_per_s": round(fates[Fate.DONE] / span_s, 3),
         "classes": {
-            seen.name: {
-                "n": seen.p99.n, "p50_s": round(seen.p50_s, 6), "p99_s": round(seen.p99.value, 6),
-                "p99_interval_s": [_rounded(seen.p99.low), _rounded(seen.p99.high)],
+            seen.latency.name: {
+                "n": seen.latency.n, "p50_s": round(seen.latency.p50_s, 6), "p99_s": round(seen.latency.p99_s, 6),
+                "p99_interval_s": [None if end is None else round(end, 6) for end in seen.latency.p99_interval_s],
                 "p99_from_begin_s": round(seen.served_p99_s, 6),
             }
             for seen in classes
@@ -220,7 +209,3 @@ def _limits(vip: Vip, at_least: int) -> Values:
         "p99_s": vip.limits.p99_s, "large_p99_s": vip.limits.large_p99_s, "operations_of_a_class_at_least": at_least,
         "operations_failed": 0, "arrivals_dropped": 0, "chance_of_error_at_most": _CHANCE,
     }  # fmt: skip
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
