@@ -11,9 +11,14 @@ needs the text of an identity: `key` (58 bits, of one run) is enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import io
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +26,7 @@ import polars as pl
 from polars.io.plugins import register_io_source
 
 from simulators.journal import RECEIPT_FIELDS, RECEIPT_MAGIC, Flag
-from simulators.operations import HEADER_BYTES, OPERATION_FIELDS, OPERATION_MAGIC, check_header, text_address
+from simulators.operations import HEADER_BYTES, OPERATION_FIELDS, OPERATION_MAGIC, RecordError, check_header, text_address
 
 Frame = pl.DataFrame | pl.LazyFrame
 Parts = list[npt.NDArray[np.generic]]  # of one column: the numbers, or the two halves of words
@@ -30,6 +35,7 @@ AFrame = TypeVar("AFrame", pl.DataFrame, pl.LazyFrame)
 BATCH_ROWS = 1 << 17
 _BUFFER_ROWS = 1 << 14  # two megabytes: what is read is still in the processor's cache when its columns are taken out
 _PLACE_BITS = 17
+_THREADS = 2  # more than two read faster than checkers judge
 _NUMPY = {"B": "u1", "H": "<u2", "I": "<u4", "Q": "<u8", "q": "<i8"}
 _WORD = np.dtype([("head", "<u8"), ("tail", "<u8")])
 _NAMES = ("node", "caller")
@@ -97,12 +103,9 @@ def _scan(paths: Iterable[Path], magic: bytes, dtype: np.dtype[np.void]) -> pl.L
 
     def read(wanted: list[str] | None, predicate: pl.Expr | None, rows: int | None, _: int | None) -> Iterator[pl.DataFrame]:
         names = wanted if wanted is not None else list(dtype.names or ())
-        tested = predicate.meta.root_names() if predicate is not None else []
-        dictionaries = {name: _Dictionary(name) for name in {*names, *tested} if dtype[name] == _WORD}
-        for batch in _batches(files, dtype, {*names, *tested}):
-            kept = _selected(batch, names, predicate, dictionaries)
-            yield kept if rows is None else kept.head(rows)
-            if rows is not None and (rows := rows - kept.height) <= 0:
+        for batch in _read_ahead(_pieces(files, dtype), [_Reader(dtype, names, predicate) for _ in range(_THREADS)]):
+            yield batch if rows is None else batch.head(rows)
+            if rows is not None and (rows := rows - batch.height) <= 0:
                 return
 
     return register_io_source(read, schema=_schema(dtype), is_pure=True)
@@ -115,41 +118,86 @@ def _schema(dtype: np.dtype[np.void]) -> dict[str, pl.DataType]:
     }
 
 
-def _selected(
-    batch: Mapping[str, Parts], names: Sequence[str], predicate: pl.Expr | None, dictionaries: Mapping[str, _Dictionary]
-) -> pl.DataFrame:
-    """Return some columns of the rows that meet a condition; words are spelt only then, unless the condition is on them."""
-    kept = None
-    if predicate is not None:
-        tested = [_series(name, batch[name], None, dictionaries) for name in predicate.meta.root_names()]
-        kept = pl.DataFrame(tested).select(predicate).to_series()
-    return pl.DataFrame([_series(name, batch[name], kept, dictionaries) for name in names])
+class _Piece(NamedTuple):
+    """Some records of a file: which, and how many."""
+
+    path: Path
+    begin: int
+    records: int
 
 
-def _series(name: str, values: Parts, kept: pl.Series | None, dictionaries: Mapping[str, _Dictionary]) -> pl.Series:
-    parts = [pl.Series(name, part) for part in values]
-    if kept is not None:
-        parts = [part.filter(kept) for part in parts]
-    return dictionaries[name].series(name, parts[0].to_numpy(), parts[1].to_numpy()) if name in dictionaries else parts[0]
-
-
-def _batches(files: Sequence[Path], dtype: np.dtype[np.void], names: Collection[str]) -> Iterator[dict[str, Parts]]:
-    """Yield columns of all records of some files, BATCH_ROWS at a time."""
-    buffer = np.empty(_BUFFER_ROWS, dtype)
+def _pieces(files: Sequence[Path], dtype: np.dtype[np.void]) -> Iterator[_Piece]:
+    """Yield pieces of at most BATCH_ROWS records, which are all of the files as they are now; a torn record is left out."""
     for path in files:
-        with path.open("rb", buffering=0) as file:
-            file.seek(HEADER_BYTES)
-            more = _BUFFER_ROWS
-            while more == _BUFFER_ROWS:
-                batch = {name: [np.empty(BATCH_ROWS, part.dtype) for part in _parts(buffer[name])] for name in names}
-                count = 0
-                while count < BATCH_ROWS and (more := _fill(file.readinto, buffer)):
-                    for name, parts in batch.items():
-                        for part, taken in zip(parts, _parts(buffer[name]), strict=True):
-                            part[count : count + more] = taken[:more]
-                    count += more
-                if count:
-                    yield {name: [part[:count] for part in parts] for name, parts in batch.items()}
+        whole = (path.stat().st_size - HEADER_BYTES) // dtype.itemsize
+        for begin in range(0, whole, BATCH_ROWS):
+            yield _Piece(path, begin, min(BATCH_ROWS, whole - begin))
+
+
+def _read_ahead(pieces: Iterator[_Piece], readers: Sequence[_Reader]) -> Iterator[pl.DataFrame]:
+    """Yield pieces as frames, in order, while the next ones are read by a thread for each reader."""
+    idle: SimpleQueue[_Reader] = SimpleQueue()
+    for reader in readers:
+        idle.put(reader)
+
+    def read(piece: _Piece) -> pl.DataFrame:
+        reader = idle.get()
+        try:
+            return reader.read(piece)
+        finally:
+            idle.put(reader)
+
+    with ThreadPoolExecutor(len(readers)) as pool:
+        ahead = deque(pool.submit(read, piece) for piece in itertools.islice(pieces, len(readers) + 1))
+        while ahead:
+            frame = ahead.popleft().result()
+            ahead.extend(pool.submit(read, piece) for piece in itertools.islice(pieces, 1))
+            yield frame
+
+
+class _Reader:
+    """Reads some columns of the records that meet a condition; with a buffer and dictionaries of its own, for one thread."""
+
+    def __init__(self, dtype: np.dtype[np.void], names: Sequence[str], predicate: pl.Expr | None) -> None:
+        self._names = names
+        self._predicate = predicate
+        self._tested = predicate.meta.root_names() if predicate is not None else []
+        self._buffer = np.empty(_BUFFER_ROWS, dtype)
+        self._dictionaries = {name: _Dictionary(name) for name in {*names, *self._tested} if dtype[name] == _WORD}
+
+    def read(self, piece: _Piece) -> pl.DataFrame:
+        """Return a piece as a frame. Words are spelt only in rows that are kept, unless the condition is on them."""
+        parts = self._taken_out(piece)
+        kept = None
+        if self._predicate is not None:
+            tested = [self._series(name, parts[name], None) for name in self._tested]
+            kept = pl.DataFrame(tested).select(self._predicate).to_series()
+        return pl.DataFrame([self._series(name, parts[name], kept) for name in self._names])
+
+    def _taken_out(self, piece: _Piece) -> dict[str, Parts]:
+        """Return the columns of a piece, taken out of a few records at a time."""
+        buffer = self._buffer
+        parts = {
+            name: [np.empty(piece.records, part.dtype) for part in _parts(buffer[name])]
+            for name in {*self._names, *self._tested}
+        }
+        with piece.path.open("rb", buffering=0) as file:
+            file.seek(HEADER_BYTES + piece.begin * buffer.itemsize)
+            for done in range(0, piece.records, _BUFFER_ROWS):
+                more = min(_BUFFER_ROWS, piece.records - done)
+                _fill(file, buffer[:more])
+                for name, columns in parts.items():
+                    for column, taken in zip(columns, _parts(buffer[name]), strict=True):
+                        column[done : done + more] = taken[:more]
+        return parts
+
+    def _series(self, name: str, parts: Parts, kept: pl.Series | None) -> pl.Series:
+        series = [pl.Series(name, part) for part in parts]
+        if kept is not None:
+            series = [part.filter(kept) for part in series]
+        if name not in self._dictionaries:
+            return series[0]
+        return self._dictionaries[name].series(name, series[0].to_numpy(), series[1].to_numpy())
 
 
 def _parts(values: npt.NDArray[np.void]) -> Parts:
@@ -157,13 +205,14 @@ def _parts(values: npt.NDArray[np.void]) -> Parts:
     return [values["head"], values["tail"]] if values.dtype == _WORD else [values]
 
 
-def _fill(read_into: Callable[[memoryview], int | None], buffer: npt.NDArray[np.void]) -> int:
-    """Fill a buffer with whole records as far as there are any; return how many. A torn one at the end is left out."""
+def _fill(file: io.FileIO, buffer: npt.NDArray[np.void]) -> None:
     space = buffer.view(np.uint8).data
     filled = 0
-    while filled < len(space) and (more := read_into(space[filled:])):
+    while filled < len(space):
+        more = file.readinto(space[filled:])
+        if not more:
+            raise RecordError(f"{file.name}: expected {len(space) - filled} bytes more, found the file cut short meanwhile")
         filled += more
-    return filled // buffer.itemsize
 
 
 class _Dictionary:

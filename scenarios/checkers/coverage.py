@@ -9,6 +9,7 @@ import msgspec
 import polars as pl
 
 from scenarios.findings import Finding, listed
+from scenarios.frames import Frame
 from simulators.operations import Outcome
 
 IN_EACH_TRIAL = 20
@@ -22,7 +23,7 @@ class Trial(NamedTuple):
     workload: int
 
 
-def through_every_trial(finding: Finding, operations: pl.DataFrame, trials: Sequence[Trial]) -> Finding:
+def through_every_trial(finding: Finding, operations: Frame, trials: Sequence[Trial]) -> Finding:
     """Return a finding with what was acknowledged in each trial; a pass that rests on quiet times alone becomes unknown.
 
     Parameters
@@ -34,16 +35,19 @@ def through_every_trial(finding: Finding, operations: pl.DataFrame, trials: Sequ
     trials : sequence of Trial
         The faults and loads that the finding claims to have gone through.
     """
-    acknowledged = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
-    counts = {trial.name: acknowledged.filter(pl.col("workload") == trial.workload).height for trial in trials}
+    counts = _in_each(operations, pl.col("outcome") == int(Outcome.ACKNOWLEDGED), trials)
     return _demanded(finding, "acknowledged_in_each_trial", counts, IN_EACH_TRIAL)
 
 
-def resent_in(finding: Finding, operations: pl.DataFrame, trials: Sequence[Trial]) -> Finding:
+def resent_in(finding: Finding, operations: Frame, trials: Sequence[Trial]) -> Finding:
     """Return a finding with how much was sent again in each trial; a pass without any becomes unknown."""
-    again = operations.filter(pl.col("attempt") > 1)
-    counts = {trial.name: again.filter(pl.col("workload") == trial.workload).height for trial in trials}
+    counts = _in_each(operations, pl.col("attempt") > 1, trials)
     return _demanded(finding, "sent_again_in_each_trial", counts, RESENT)
+
+
+def _in_each(operations: Frame, condition: pl.Expr, trials: Sequence[Trial]) -> dict[str, int]:
+    counts = dict(operations.lazy().filter(condition).group_by("workload").len().collect().iter_rows())
+    return {trial.name: counts.get(trial.workload, 0) for trial in trials}
 
 
 def _demanded(finding: Finding, name: str, counts: dict[str, int], at_least: int) -> Finding:

@@ -20,7 +20,9 @@ from scenarios.frames import Frame
 from simulators.operations import Kind, Outcome, Service
 
 CONFIDENCE = 0.95
-MOST_STEPS = 1 << 16  # of a run: a step's number fits into 16 bits, which numpy sorts in linear time
+MOST_STEPS = 1 << 16  # of a run: a step's number fits into 16 bits
+_LATENCY_BITS = np.uint64(48)  # of nanoseconds: 78 hours
+_LATENCY = np.uint64((1 << 48) - 1)
 _CURVE_POINTS_A_DECADE = 40
 _NAMES = {
     (Service.DICOM, Kind.ECHO): "C-ECHO",
@@ -246,11 +248,11 @@ def class_name(service: Service, kind: Kind, *, is_large: bool = False) -> str:
 def _quantiles_of_steps(done: pl.DataFrame, steps: int) -> Sequence[npt.NDArray[np.float64]]:
     """Return the median, p99 and maximum of each step, nan where there was none.
 
-    Latencies are sorted, and then by step in a stable manner: so each step's lie side by side, in order.
+    A step's number and a latency make one number of 64 bits: once these are sorted, each step's latencies lie side by side,
+    in order.
     """
-    latency_ns, step = done["latency_ns"].to_numpy(), done["step"].to_numpy()
-    order = np.argsort(latency_ns)
-    order = order[np.argsort(step[order], kind="stable")]
+    step = done["step"].to_numpy()
+    ordered = np.sort(step.astype(np.uint64) << _LATENCY_BITS | done["latency_ns"].to_numpy().astype(np.uint64))
     counts = np.bincount(step, minlength=steps)
     begin = np.cumsum(counts) - counts
     seen = counts > 0
@@ -258,33 +260,40 @@ def _quantiles_of_steps(done: pl.DataFrame, steps: int) -> Sequence[npt.NDArray[
     for share in (0.5, 0.99, 1.0):
         place = begin + np.maximum(np.ceil(counts * share).astype(np.int64), 1) - 1
         of_step = np.full(steps, np.nan)
-        of_step[seen] = latency_ns[order[place[seen]]] / 1e9
+        of_step[seen] = (ordered[place[seen]] & _LATENCY) / 1e9
         found.append(of_step)
     return found
 
 
 def _shares(operations: Frame, column: str, started_ns: int, step_s: float, busiest: int | None) -> list[ShareOverTime]:
     """Return the shares of the words of a column, all of them or the busiest few of each service."""
-    answered = _timed(operations, started_ns, step_s).filter("done").group_by("service", column, "step").len()
-    counts = _collected(answered).with_columns(pl.col(column).cast(pl.String))
-    steps = int(counts["step"].max()) + 1 if counts.height else 0  # type: ignore[arg-type]
+    answered = _collected(_timed(operations, started_ns, step_s).filter("done").select("service", column, "step"))
+    steps = int(answered["step"].max()) + 1 if answered.height else 0  # type: ignore[arg-type]
     found = []
-    for service in counts["service"].unique().sort().to_list():
-        of_service = counts.filter(pl.col("service") == service)
-        all_of_step = _per_step(of_service, steps)
-        words = of_service.group_by(column).agg(pl.col("len").sum()).sort(["len", column], descending=[True, False])
-        for word in sorted(words[column].head(busiest if busiest is not None else words.height).to_list()):
-            own = _per_step(of_service.filter(pl.col(column) == word), steps)
-            share = np.divide(own, all_of_step, out=np.full(steps, np.nan), where=all_of_step > 0)
-            whole = float(own.sum() / all_of_step.sum())
+    for service in answered["service"].unique().sort().to_list():
+        own = answered.filter(pl.col("service") == service)
+        words = own.group_by(column).len().with_columns(pl.col(column).cast(pl.String))
+        words = words.sort(["len", column], descending=[True, False]).head(busiest if busiest is not None else words.height)
+        named = sorted(words[column].to_list())
+        counts = _counts_of_steps(own, column, named, steps)
+        of_step = counts.sum(axis=0)
+        for name, count in zip(named, counts, strict=False):
+            share = np.divide(count, of_step, out=np.full(steps, np.nan), where=of_step > 0)
+            whole = float(count.sum() / of_step.sum())
             found.append(
-                ShareOverTime(service=Service(service), name=word, step_s=step_s, share=_floats(share), whole_share=whole)
+                ShareOverTime(service=Service(service), name=name, step_s=step_s, share=_floats(share), whole_share=whole)
             )
     return found
 
 
-def _per_step(counts: pl.DataFrame, steps: int) -> npt.NDArray[np.float64]:
-    return np.bincount(counts["step"].to_numpy(), counts["len"].to_numpy(), steps).astype(np.float64)
+def _counts_of_steps(own: pl.DataFrame, column: str, words: Sequence[str], steps: int) -> npt.NDArray[np.int64]:
+    """Return how often each word of a column occurs in each step, and in a last row how often any other does."""
+    distinct = own[column].unique()
+    codes = distinct.to_physical().to_numpy()
+    row_of_code = np.full(int(codes.max()) + 1, len(words))
+    row_of_code[codes] = [words.index(word) if word in words else len(words) for word in distinct.to_list()]
+    place = row_of_code[own[column].to_physical().to_numpy()] * steps + own["step"].to_numpy()
+    return np.bincount(place, minlength=(len(words) + 1) * steps).reshape(len(words) + 1, steps)
 
 
 def _floats(values: npt.NDArray[np.floating]) -> tuple[float, ...]:

@@ -38,7 +38,7 @@ def judge_order(operations: Frame, receipts: Frame, *, at_least: int) -> Finding
     overlapping, later_ns = _in_turn(messages)
     copies, late = _copies(messages, receipts, later_ns)
     followed = int(np.count_nonzero(later_ns < _NEVER))
-    patients = len(np.unique(messages.patient))
+    patients = _distinct(messages.patient)
     measured: dict[str, Any] = {
         "patients": patients, "messages": messages.places.count, "messages_followed": followed, "copies": copies,
         "applied_late": late.copies,
@@ -117,6 +117,11 @@ def _earliest_later(patient: npt.NDArray[np.uint64], taken_ns: Times) -> Times:
         earliest[:-step] = np.where(same, np.minimum(earliest[:-step], earliest[step:]), earliest[:-step])
         step *= 2
     return earliest
+
+
+def _distinct(values: npt.NDArray[np.uint64]) -> int:
+    ordered = np.sort(values)
+    return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + bool(len(ordered))
 
 
 class _Late(NamedTuple):

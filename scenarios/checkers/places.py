@@ -38,7 +38,11 @@ class Places:
     def __init__(self, keys: Keys) -> None:
         self._last = np.full(_GENERATORS + 1, -1, np.int64)  # of each generator; the one too many has no keys
         for block in _blocks(keys):
-            np.maximum.at(self._last, (block >> _SHIFT).astype(np.intp), (block & _SEQUENCE).astype(np.int64))
+            generator = (block >> _SHIFT).astype(np.intp)
+            if generator[0] == generator[-1] and (generator == generator[0]).all():  # of one history: as it is, mostly
+                self._last[generator[0]] = max(self._last[generator[0]], int((block & _SEQUENCE).max()))
+            else:
+                np.maximum.at(self._last, generator, (block & _SEQUENCE).astype(np.int64))
         spans = self._last + 1
         self._begin = np.cumsum(spans) - spans
         span = int(spans.sum())

@@ -7,11 +7,12 @@ import polars as pl
 
 from scenarios.episodes import seconds
 from scenarios.findings import Finding
+from scenarios.frames import Frame
 
 LARGE_BYTES = 1 << 20  # what is larger is bounded by the network, not by how swift a service is
 
 
-def within_limit(finding: Finding, operations: pl.DataFrame, limit_s: float) -> Finding:
+def within_limit(finding: Finding, operations: Frame, limit_s: float) -> Finding:
     """Return a finding with the slowest of its operations beside it; a pass that was too slow becomes a failure.
 
     Parameters
@@ -23,8 +24,9 @@ def within_limit(finding: Finding, operations: pl.DataFrame, limit_s: float) -> 
     limit_s : float
         The site's limit for one operation of up to 1 MiB.
     """
-    small = operations.filter(pl.col("size_bytes") <= LARGE_BYTES)
-    slowest_s = seconds(int((small["ended_ns"] - small["begun_ns"]).max() or 0)) if small.height else None  # type: ignore[arg-type]
+    small = operations.lazy().filter(pl.col("size_bytes") <= LARGE_BYTES)
+    slowest_ns = small.select((pl.col("ended_ns") - pl.col("begun_ns")).max()).collect().item()
+    slowest_s = None if slowest_ns is None else seconds(slowest_ns)
     measured = {**finding.measured, "slowest_operation_s": slowest_s}
     limit = {**finding.limit, "slowest_operation_s": limit_s}
     seen = msgspec.structs.replace(finding, measured=measured, limit=limit)
