@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from lbconfig.site import Vip
-from scenarios.checkers.latency import CONFIDENCE, enclosing_places
+from scenarios.checkers.latency import CONFIDENCE
 from scenarios.findings import Finding, Values, failed, listed, passed, unknown
+from scenarios.order_statistics import Estimate, median
 
 PAIRS = 30
 EITHER_FIRST = 0.25  # of the pairs at least in each order: else what the second one gains would be the balancer's
@@ -25,15 +24,6 @@ class Pair(NamedTuple):
     straight_ns: int
     through_vip_ns: int
     vip_first: bool
-
-
-class Estimate(NamedTuple):
-    """A median of n values, and the interval that encloses the true one; None for an end that n is too small for."""
-
-    n: int
-    value: float
-    low: float | None
-    high: float | None
 
 
 class Added(NamedTuple):
@@ -88,20 +78,11 @@ def judge_added(vip: Vip, pairs: Mapping[str, Sequence[Pair]]) -> Finding:
 def _added(name: str, pairs: Sequence[Pair]) -> Added:
     return Added(
         name,
-        _median([(pair.through_vip_ns - pair.straight_ns) / 1e9 for pair in pairs]),
-        _median([pair.through_vip_ns / max(pair.straight_ns, 1) for pair in pairs]),
-        _median([pair.straight_ns / 1e9 for pair in pairs]).value,
+        median([(pair.through_vip_ns - pair.straight_ns) / 1e9 for pair in pairs]),
+        median([pair.through_vip_ns / max(pair.straight_ns, 1) for pair in pairs]),
+        median([pair.straight_ns / 1e9 for pair in pairs]).value,
         sum(pair.vip_first for pair in pairs) / len(pairs),
     )
-
-
-def _median(values: Sequence[float]) -> Estimate:
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    low, high = enclosing_places(len(ordered), 0.5)
-    return Estimate(
-        len(ordered), float(np.median(ordered)), None if low is None else float(ordered[low]),
-        None if high is None else float(ordered[high]),
-    )  # fmt: skip
 
 
 def _told(seen: Added) -> str:
