@@ -6,32 +6,21 @@ way: REFUSED when not one byte of it left, INDETERMINATE once some did and no re
 
 from __future__ import annotations
 
-import ctypes
-import itertools
-import select
-import socket
-import struct
 import time
-from _socket import socket as NativeSocket
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Self
 
 from ..client import Connection, Failed, Target, Timeouts
 from ..operations import Outcome, Phase
+from .bounded_socket import BoundedSocket
 from .dimse import CommandSet
 from .errors import ProtocolError
 from .framing import Buffer
 from .negotiation import AssociateAccepted, AssociateRejected, Proposal, ProposedContext
 from .upper_layer import Aborted, AbortSource, Event, Message, Released, ReleaseRequested, State, UpperLayer
 
-SENDMSG_BUFFERS = 1024  # IOV_MAX of Linux: sendmsg(2) takes no more at a time
-RECEIVE_BYTES = 4096  # responses are short; a large buffer for each costs more than a second call for a long one
-_FIRST_BATCH = 16  # small, and each next one larger: the peer reads the first while we frame the rest
-_TIMEVAL = struct.Struct("@ll")  # seconds, microseconds; all zero would be no limit
-_MOST_TURNS = 256  # of an eager receive: some 0.2 ms
 _ENDED = "the connection was closed"
-_sched_yield = ctypes.CDLL(None).sched_yield  # os.sched_yield keeps other threads from running meanwhile
 
 
 class Association:
@@ -69,12 +58,7 @@ class Association:
         self._what = f"association {calling_ae} to {called_ae} at {target.address}:{target.port}"
         request = self._layer.associate(Proposal(calling_ae, called_ae, tuple(contexts)))
         self.connection = Connection(target, source, timeouts)
-        self._socket = self.connection.socket
-        self._is_native = isinstance(self._socket, NativeSocket)  # else gevent's: in its loop others are to go on
-        self._timeout_s = -1.0
-        self._turns = _MOST_TURNS
-        self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
+        self._socket = BoundedSocket(self.connection.socket)
         try:
             self.accepted = self._negotiate(request)
         except BaseException:
@@ -104,7 +88,7 @@ class Association:
 
     def is_alive(self) -> bool:
         """Say, without waiting, whether nothing is known that ended this association: no close, abort or release request."""
-        while self._layer.state is State.ESTABLISHED and not self._events and self._poll.poll(0):
+        while self._layer.state is State.ESTABLISHED and not self._events and self._socket.has_input():
             try:
                 self._take(Phase.SEND, Outcome.REFUSED, self.timeouts.response_s)
             except Failed:
@@ -159,28 +143,32 @@ class Association:
 
         Whether the peer has ended the association in the meantime is not looked at: `is_alive` does that.
         """
-        sent_bytes = 0
         try:
-            if self.timeouts.send_s != self._timeout_s:
-                self._wait_at_most(self.timeouts.send_s)
-            if isinstance(message, list) and len(message) == 1:
-                whole = message[0]
-                sent_bytes = self._socket.send(whole)
-                if sent_bytes == len(whole):
-                    return
-                message = [memoryview(whole)[sent_bytes:]]
-            buffers = iter(message)
-            most = _FIRST_BATCH
-            while batch := list(itertools.islice(buffers, most)):
-                most = min(4 * most, SENDMSG_BUFFERS)
-                while batch:
-                    count = self._socket.sendmsg(batch)
-                    sent_bytes += count
-                    batch = _unsent(batch, count)
+            self._socket.wait_at_most(self.timeouts.send_s)
+            self._socket.send(message)
         except OSError as error:
-            outcome = Outcome.INDETERMINATE if sent_bytes else Outcome.REFUSED
-            reason = f"expected to send a message, found {error!r} after {sent_bytes} bytes"
-            raise self._failed(outcome, Phase.SEND, reason) from error
+            raise self._unsent(error) from error
+
+    def send_some(self, message: list[Buffer], *, is_begun: bool = False) -> list[Buffer]:
+        """Send what can leave without waiting of a message that was framed for this association; return the rest of it.
+
+        Not in gevent. The errors are those of `send`.
+
+        Parameters
+        ----------
+        message : list of buffers
+            A framed message, or what was returned of it.
+        is_begun : bool
+            Whether some of it has left before.
+        """
+        try:
+            return self._socket.send_some(message)
+        except OSError as error:
+            raise self._unsent(error, is_begun=is_begun) from error
+
+    def fileno(self) -> int:
+        """Return the descriptor of its socket, for whoever polls many."""
+        return self._socket.fileno()
 
     def give_way(self) -> None:
         """Let a peer on this very processor take what was sent; call it before work that can be done while the peer works.
@@ -188,8 +176,7 @@ class Association:
         Where the peer has a processor of its own this costs one short system call. Else the kernel makes the peer wait for
         us, or moves it to another processor: that costs a small message more time than the work to be done.
         """
-        if self._is_native:
-            _sched_yield()
+        self._socket.give_way()
 
     def receive(self) -> tuple[CommandSet, bytes | None]:
         """Wait for the next message and return its command set and its data set (None when it has none).
@@ -239,6 +226,29 @@ class Association:
             found += self._received(Phase.RESPONSE, Outcome.INDETERMINATE, left_s, eager=eager)
         return None
 
+    def answer_so_far(self, usual: bytes) -> CommandSet | bool:
+        """Take what has come of the answer: its command set, True when it is the usual one, False as long as it is not whole.
+
+        It waits for nothing; not in gevent. Argument and errors are those of `receive_answer`.
+        """
+        try:
+            found = self._socket.receive_now()
+        except OSError as error:
+            raise self._unanswered(error, Phase.RESPONSE, Outcome.INDETERMINATE) from error
+        if found == usual and not self._events and self._layer.is_between_units:
+            return True
+        if found is None:
+            return False
+        self._understand(self._not_empty(found, Phase.RESPONSE, Outcome.INDETERMINATE), Phase.RESPONSE, Outcome.INDETERMINATE)
+        return self.receive()[0] if self._events else False
+
+    def give_up(self, phase: Phase, *, is_begun: bool) -> Failed:
+        """Close, and return the failure of a message whose owner has waited for long enough, to send it or for its answer."""
+        if phase is Phase.RESPONSE:
+            return self._silence(phase, Outcome.INDETERMINATE, self.timeouts.response_s)
+        outcome = Outcome.INDETERMINATE if is_begun else Outcome.REFUSED
+        return self._failed(outcome, phase, f"expected to send a message, found no progress for {self.timeouts.send_s:.3g} s")
+
     def request(self, context_id: int, command: Buffer, data: Sequence[Buffer] = ()) -> tuple[CommandSet, bytes | None]:
         """Send one message and return the next one that comes. Arguments and errors are those of `send` and `receive`."""
         self.send(context_id, command, data)
@@ -286,8 +296,8 @@ class Association:
 
     def _send_whole(self, content: bytes, phase: Phase) -> None:
         try:
-            self._wait_at_most(self.timeouts.negotiate_s)
-            self._socket.sendall(content)
+            self._socket.wait_at_most(self.timeouts.negotiate_s)
+            self._socket.send([content])
         except OSError as error:
             raise self._failed(Outcome.REFUSED, phase, f"expected to send {len(content)} bytes, found {error!r}") from error
 
@@ -303,32 +313,29 @@ class Association:
 
     def _received(self, phase: Phase, outcome: Outcome, timeout_s: float, *, eager: bool = False) -> bytes:
         try:
-            if timeout_s != self._timeout_s:
-                self._wait_at_most(timeout_s)
-            content = self._received_awake() if eager and self._is_native else None
-            if content is None:
-                content = self._socket.recv(RECEIVE_BYTES)
+            self._socket.wait_at_most(timeout_s)
+            content = self._socket.receive(eager=eager)
         except (TimeoutError, BlockingIOError) as error:  # the latter from the kernel's own limit
-            raise self._failed(outcome, phase, f"expected an answer, found silence for {timeout_s:.3g} s") from error
+            raise self._silence(phase, outcome, timeout_s) from error
         except OSError as error:
-            raise self._failed(outcome, phase, f"expected an answer, found {error!r}") from error
+            raise self._unanswered(error, phase, outcome) from error
+        return self._not_empty(content, phase, outcome)
+
+    def _not_empty(self, content: bytes, phase: Phase, outcome: Outcome) -> bytes:
         if not content:
             raise self._failed(outcome, phase, f"expected an answer, found that {_ENDED}")
         return content
 
-    def _received_awake(self) -> bytes | None:
-        """Receive without going to sleep; None when nothing came in time: the next call gives up sooner then."""
-        receive, turns = self._socket.recv, self._turns
-        for _ in range(turns):
-            try:
-                content = receive(RECEIVE_BYTES, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                _sched_yield()
-            else:
-                self._turns = min(2 * turns, _MOST_TURNS)
-                return content
-        self._turns = max(1, turns // 2)
-        return None
+    def _silence(self, phase: Phase, outcome: Outcome, timeout_s: float) -> Failed:
+        return self._failed(outcome, phase, f"expected an answer, found silence for {timeout_s:.3g} s")
+
+    def _unanswered(self, error: OSError, phase: Phase, outcome: Outcome) -> Failed:
+        return self._failed(outcome, phase, f"expected an answer, found {error!r}")
+
+    def _unsent(self, error: OSError, *, is_begun: bool = False) -> Failed:
+        sent_bytes = self._socket.sent_bytes
+        outcome = Outcome.INDETERMINATE if sent_bytes or is_begun else Outcome.REFUSED
+        return self._failed(outcome, Phase.SEND, f"expected to send a message, found {error!r} after {sent_bytes} bytes")
 
     def _understand(self, content: bytes, phase: Phase, outcome: Outcome) -> None:
         try:
@@ -336,17 +343,6 @@ class Association:
         except ProtocolError as error:
             self._abort(AbortSource.SERVICE_PROVIDER)
             raise self._failed(outcome, phase, str(error)) from error
-
-    def _wait_at_most(self, timeout_s: float) -> None:
-        """Bound each send and each receive from now on, by system calls; raises OSError when the socket is no more."""
-        if self._is_native:  # the kernel bounds the wait: Python's way is one more poll(2) a call
-            self._socket.settimeout(None)
-            limit = _TIMEVAL.pack(int(timeout_s), max(1, int(timeout_s % 1 * 1e6)))
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        else:  # gevent's, which waits in its loop
-            self._socket.settimeout(timeout_s)
-        self._timeout_s = timeout_s
 
     def _answer_release(self) -> None:
         self._send_whole(self._layer.release_answer(), Phase.DONE)
@@ -356,8 +352,8 @@ class Association:
 
     def _abort(self, source: AbortSource) -> None:
         try:
-            self._wait_at_most(self.timeouts.negotiate_s)
-            self._socket.sendall(self._layer.abort(source))
+            self._socket.wait_at_most(self.timeouts.negotiate_s)
+            self._socket.send([self._layer.abort(source)])
         except OSError:
             pass  # the peer is gone: what A-ABORT would have said is already so
         finally:
@@ -376,14 +372,3 @@ def _left_s(limit_s: float, begun_ns: int) -> float:
     """
     gone_s = (time.monotonic_ns() - begun_ns) / 1e9
     return limit_s if gone_s < limit_s / 100 else max(0.001, limit_s - gone_s)
-
-
-def _unsent(batch: list[Buffer], count: int) -> list[Buffer]:
-    """Return what is left of a batch after `count` bytes of it: sendmsg may take only a part."""
-    if count == sum(map(len, batch)):
-        return []
-    done = 0
-    while count >= len(batch[done]):
-        count -= len(batch[done])
-        done += 1
-    return [memoryview(batch[done])[count:], *batch[done + 1 :]]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeAlias
 
 from ..client import Attempt, Begun, Failed, Target, Timeouts
 from ..operations import Operation, Outcome, Phase
 from .association import Association
 from .dimse import SUCCESS, WARNINGS, CommandField, CommandSet
+from .framing import Buffer
 from .instances import EncodedInstance, Places
 from .negotiation import ProposedContext
 from .requestor import Requestor, check_answer
@@ -31,8 +32,9 @@ class Sendable(Protocol):
 
 
 # Plain tuples: one with names takes eight times as long to make, and each image needs both.
-_Prepared: TypeAlias = tuple[EncodedInstance, Attempt, Framed | None]  # None as long as there is no association that it fits
-_Sent: TypeAlias = tuple[Begun, EncodedInstance, Framed, bytes]  # has left whole, with this digest; waits for its answer
+Job: TypeAlias = tuple[EncodedInstance, Attempt]
+Prepared: TypeAlias = tuple[EncodedInstance, Attempt, Framed | None]  # None as long as there is no association that it fits
+Sent: TypeAlias = tuple[Begun, EncodedInstance, Framed, bytes]  # has left whole, with this digest; waits for its answer
 
 
 class Modality(Requestor):
@@ -51,16 +53,20 @@ class Modality(Requestor):
         cannot choose one that an image is not encoded in.
     timeouts : Timeouts
         The limit of each phase, in seconds.
+    eager : bool
+        Whether `store_all` waits for its answers awake, at the price of a processor (`Association.receive_answer`): to find
+        out how fast a peer is. Where many modalities share a machine, it is not for them; in gevent it does nothing.
     """
 
     def __init__(
         self, target: Target, source: str, *, calling_ae: str, called_ae: str, images: Iterable[Sendable] = (),
-        timeouts: Timeouts,
+        timeouts: Timeouts, eager: bool = False,
     ) -> None:  # fmt: skip
         pairs = dict.fromkeys((image.sop_class, image.transfer_syntax) for image in images)
         contexts = [ProposedContext(sop_class, (syntax,)) for sop_class, syntax in pairs]
         super().__init__(target, source, calling_ae=calling_ae, called_ae=called_ae, contexts=contexts, timeouts=timeouts)
         self._messages: dict[Places, StoreMessage] = {}
+        self._eager = eager
 
     def store(self, instance: EncodedInstance, attempt: Attempt) -> Operation:
         """Send an image by C-STORE, on a new association when none is open; its fate is the operation.
@@ -71,13 +77,12 @@ class Modality(Requestor):
         sent = self._sent((instance, attempt, None))
         return sent if isinstance(sent, Operation) else self._answered(sent)
 
-    def store_all(self, jobs: Iterable[tuple[EncodedInstance, Attempt]]) -> Iterator[Operation]:
+    def store_all(self, jobs: Iterable[Job]) -> Iterator[Operation]:
         """Store images one after the other, each as `store` does, and yield their operations in the same order.
 
         Nothing is sent ahead: an image leaves when its operation is asked for, after the answer to the one before it. But
         while the peer works on an image, the next one is taken from `jobs` and framed; a generator that names copies does so
-        at that moment. And the answer is waited for awake (`Association.receive_answer`, eager): this is the way to store as
-        fast as the peer can take it, at the price of a processor. `store` sleeps until its answer comes.
+        at that moment: this is the way to store as fast as the peer can take it.
 
         Parameters
         ----------
@@ -91,18 +96,19 @@ class Modality(Requestor):
             The fate of one image.
         """
         coming = iter(jobs)
-        prepared = self._prepared(coming)
+        prepared = self.prepared(coming)
         while prepared is not None:
             sent = self._sent(prepared)
             if self._association is not None:
                 self._association.give_way()
             prepared = None
             try:
-                prepared = self._prepared(coming)
+                prepared = self.prepared(coming)
             finally:  # whatever the jobs do, what was sent has a fate
-                yield sent if isinstance(sent, Operation) else self._answered(sent, eager=True)
+                yield sent if isinstance(sent, Operation) else self._answered(sent, eager=self._eager)
 
-    def _prepared(self, jobs: Iterator[tuple[EncodedInstance, Attempt]]) -> _Prepared | None:
+    def prepared(self, jobs: Iterator[Job]) -> Prepared | None:
+        """Take the next job, if there is one, and frame its image; what was framed before must have left by then."""
         job = next(jobs, None)
         if job is None:
             return None
@@ -124,8 +130,40 @@ class Modality(Requestor):
             message = self._messages[instance.places] = StoreMessage(association, context_id, instance)
         return message.framed(self._next_message_id(), instance)
 
-    def _sent(self, prepared: _Prepared) -> Operation | _Sent:
-        """Send an image; return its operation when that failed."""
+    def sent_in_part(self, prepared: Prepared) -> Operation | tuple[Sent, list[Buffer]]:
+        """Send what can leave of an image without waiting; return it with the rest, or its operation when that failed.
+
+        It opens an association where there is none; that does wait. For whoever polls many modalities; `judged` or `lost`
+        follows.
+        """
+        return self._begun(prepared, Association.send_some)
+
+    def judged(self, sent: Sent, response: CommandSet | None) -> Operation:
+        """Return the operation of an image that was answered; None is the usual answer, that it is stored."""
+        begun, instance, framed, digest = sent
+        size_bytes = framed.message.size_bytes
+        if response is None:
+            return begun.ended(Outcome.ACKNOWLEDGED, Phase.DONE, self._connection, size_bytes=size_bytes, digest=digest)
+        try:
+            check_answer(response, CommandField.C_STORE_RSP, framed.message_id)
+            _check_instance(response, instance)
+        except Failed as failed:
+            return self.lost(sent, failed)
+        return self._judged(begun, response, _ACKNOWLEDGING, size_bytes, digest)
+
+    def lost(self, sent: Sent, failed: Failed) -> Operation:
+        """Return the operation of an image that left, in part or whole, and was not answered."""
+        begun, _, framed, digest = sent
+        return self._failed(begun, failed, framed.message.size_bytes, digest)
+
+    def _sent(self, prepared: Prepared) -> Operation | Sent:
+        sent = self._begun(prepared, Association.send_framed)
+        return sent if isinstance(sent, Operation) else sent[0]
+
+    def _begun(
+        self, prepared: Prepared, send: Callable[[Association, list[Buffer]], list[Buffer] | None]
+    ) -> Operation | tuple[Sent, list[Buffer]]:
+        """Send an image; return it with what is still to be sent, or its operation when that failed."""
         instance, attempt, framed = prepared
         begun = Begun(attempt, self.target, self.source)
         try:
@@ -135,23 +173,19 @@ class Modality(Requestor):
             if framed is None:
                 reason = f"expected {instance.sop_class} in {instance.transfer_syntax} to be accepted, found it refused"
                 raise Failed(Outcome.REFUSED, Phase.NEGOTIATE, reason)
-            association.send_framed(framed.pieces)
+            rest = send(association, framed.pieces)
         except Failed as failed:
             return self._failed(begun, failed, instance.size_bytes, instance.digest)
-        return begun, instance, framed, framed.message.digest_of(instance)  # while the peer reads
+        digest = framed.message.digest_of(instance)  # while the peer reads
+        return (begun, instance, framed, digest), rest or []
 
-    def _answered(self, sent: _Sent, *, eager: bool = False) -> Operation:
-        begun, instance, framed, digest = sent
-        size_bytes = framed.message.size_bytes
+    def _answered(self, sent: Sent, *, eager: bool = False) -> Operation:
+        framed = sent[2]
         try:
             response = framed.message.association.receive_answer(framed.usual_answer, eager=eager)
-            if response is None:
-                return begun.ended(Outcome.ACKNOWLEDGED, Phase.DONE, self._connection, size_bytes=size_bytes, digest=digest)
-            check_answer(response, CommandField.C_STORE_RSP, framed.message_id)
-            _check_instance(response, instance)
         except Failed as failed:
-            return self._failed(begun, failed, size_bytes, digest)
-        return self._judged(begun, response, _ACKNOWLEDGING, size_bytes, digest)
+            return self.lost(sent, failed)
+        return self.judged(sent, response)
 
 
 def _check_instance(response: CommandSet, instance: EncodedInstance) -> None:

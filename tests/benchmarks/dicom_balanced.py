@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -22,13 +22,14 @@ from typing import NamedTuple
 from simulators.client import Attempt, Target, Timeouts
 from simulators.dicom.dimse import c_store_rq, c_store_rsp
 from simulators.dicom.instances import EncodedInstance
+from simulators.dicom.many_modalities import ManyModalities
 from simulators.dicom.modality import Modality
 from simulators.dicom.samples import generated_image
 from simulators.journal import journal_path, read_receipts
 from simulators.operations import IdentitySource, Kind, Outcome, Service
 
 from .dicom_store import AE_TITLE, STORESCU, environment, storescp, write_file
-from .nodes import haproxy, storage_scp
+from .nodes import compiled_pingpong, haproxy, storage_scp
 from .rows import BarError, Row, row_of_rounds
 
 _ADDRESS = "127.0.0.1"
@@ -81,7 +82,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
         directory = Path(name)
         node = stack.enter_context(storage_scp("simulators.dicom.wire_scp", directory / "node", 64))[1]
         dcmtk = stack.enter_context(storescp(directory, "--fork"))
-        pingpong = _compiled(directory)
+        pingpong = compiled_pingpong(directory)
         for series in _SERIES:
             objects = series.objects // 10 if quick else series.objects
             rows.append(_row(series._replace(objects=objects), rounds, directory, identities, (node, dcmtk), pingpong))
@@ -131,36 +132,34 @@ def _row(
 
 
 def _ours_per_s(series: _Series, image: EncodedInstance, identities: IdentitySource, port: int) -> float:
-    each = series.objects // series.associations
-    begin, end = (threading.Barrier(series.associations + 1) for _ in range(2))
-    failures: list[str] = []
-
-    def store() -> None:
-        study, of_series, patient = (identities.next(kind) for kind in (Kind.STUDY, Kind.SERIES, Kind.PATIENT))
-        ones = (identities.next(Kind.INSTANCE) for _ in range(each))
-        named = ((image.named(one, study, of_series, patient, None), Attempt(one)) for one in ones)
-        target = Target(_ADDRESS, port, Service.DICOM)
-        with Modality(
-            target, _SOURCE, calling_ae=AE_TITLE, called_ae=AE_TITLE, images=(image,), timeouts=_TIMEOUTS
-        ) as modality:
+    each, target = series.objects // series.associations, Target(_ADDRESS, port, Service.DICOM)
+    with ExitStack() as stack:
+        modalities = [
+            stack.enter_context(
+                Modality(
+                    target, _SOURCE, calling_ae=AE_TITLE, called_ae=AE_TITLE, images=(image,), timeouts=_TIMEOUTS, eager=True
+                )
+            )
+            for _ in range(series.associations)
+        ]
+        for modality in modalities:
             modality.open()
-            begin.wait()
-            stored = modality.store_all(named)
-            failures.extend(modality.last_failure for one in stored if one.outcome is not Outcome.ACKNOWLEDGED)
-            end.wait()
-
-    threads = [threading.Thread(target=store) for _ in range(series.associations)]
-    for thread in threads:
-        thread.start()
-    begin.wait()
-    begun_ns = time.monotonic_ns()
-    end.wait()
-    took_ns = time.monotonic_ns() - begun_ns
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise BarError(f"wire engine: expected every image acknowledged, found {failures[0]}")
+        jobs = [_copies(image, identities, each) for _ in modalities]
+        begun_ns = time.monotonic_ns()
+        stored = modalities[0].store_all(jobs[0]) if len(jobs) == 1 else ManyModalities(modalities).store_all(jobs)
+        outcomes = Counter(operation.outcome for operation in stored)
+        took_ns = time.monotonic_ns() - begun_ns
+        if outcomes != {Outcome.ACKNOWLEDGED: each * series.associations}:
+            reasons = {modality.last_failure for modality in modalities}
+            raise BarError(f"wire engine: expected every image acknowledged, found {outcomes}: {reasons}")
     return each * series.associations * 1e9 / took_ns
+
+
+def _copies(image: EncodedInstance, identities: IdentitySource, count: int) -> Iterator[tuple[EncodedInstance, Attempt]]:
+    study, of_series, patient = (identities.next(kind) for kind in (Kind.STUDY, Kind.SERIES, Kind.PATIENT))
+    for _ in range(count):
+        one = identities.next(Kind.INSTANCE)
+        yield image.named(one, study, of_series, patient, None), Attempt(one)
 
 
 def _dcmtk_per_s(series: _Series, file: Path, port: int) -> float:
@@ -188,9 +187,3 @@ def _limit_per_s(series: _Series, pingpong: Path, port: int, request: int, reply
     command = [str(pingpong), "drive", _ADDRESS, *map(str, numbers)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return series.objects / float(answer.stdout)
-
-
-def _compiled(directory: Path) -> Path:
-    program, source = directory / "pingpong", Path(__file__).with_name("pingpong.c")
-    subprocess.run(["gcc", "-O2", "-pthread", "-o", str(program), str(source)], check=True)
-    return program

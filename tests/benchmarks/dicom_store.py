@@ -99,7 +99,9 @@ def _ours_per_s(image: EncodedInstance, identities: IdentitySource, port: int, o
     study, series, patient = (identities.next(kind) for kind in (Kind.STUDY, Kind.SERIES, Kind.PATIENT))
     ones = (identities.next(Kind.INSTANCE) for _ in range(objects))
     target = Target(_ADDRESS, port, Service.DICOM)
-    with Modality(target, _SOURCE, calling_ae=AE_TITLE, called_ae=AE_TITLE, images=(image,), timeouts=_TIMEOUTS) as modality:
+    with Modality(
+        target, _SOURCE, calling_ae=AE_TITLE, called_ae=AE_TITLE, images=(image,), timeouts=_TIMEOUTS, eager=True
+    ) as modality:
         modality.open()
         named = ((image.named(one, study, series, patient, None), Attempt(one)) for one in ones)
         begun_ns = time.monotonic_ns()

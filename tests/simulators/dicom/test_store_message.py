@@ -16,11 +16,12 @@ import xxhash
 from simulators.client import Target, Timeouts
 from simulators.dicom.association import Association
 from simulators.dicom.dimse import c_store_rq, c_store_rsp
+from simulators.dicom.framing import whole_command
 from simulators.dicom.instances import EncodedInstance
 from simulators.dicom.negotiation import AssociateRequested, ProposedContext
 from simulators.dicom.samples import SampleImage, generated_image, sample_images
 from simulators.dicom.store_message import StoreMessage
-from simulators.dicom.upper_layer import UpperLayer, whole_command
+from simulators.dicom.upper_layer import UpperLayer
 from simulators.operations import Identity, IdentitySource, Kind, Service
 
 TIMEOUTS = Timeouts(connect_s=5, negotiate_s=5, send_s=5, response_s=5)
