@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from .canvas import BLUE, FAINT, GREEN, INK, RULE, VERMILLION, drawing_style, svg_element
@@ -175,30 +176,52 @@ def _draw_latencies(panel: Axes, latencies: Sequence[LatencyClass]) -> None:
             panel.vlines(_P99, *latency.p99_interval_s, color=look.colour, linewidth=3.2, alpha=0.6)
         if points:
             labels.append(EndLabel(points[-1][1], latency.name, look.colour))
-    limits = {latency.p99_limit_s for latency in latencies if latency.p99_limit_s is not None and latency.curve}
-    for limit_s in sorted(limits):
-        draw_limit(panel, limit_s, f"p99 limit {milliseconds(limit_s)}")
-        panel.plot([_P99], [limit_s], marker="D", markersize=4.5, markerfacecolor="#FFFFFF", markeredgecolor=VERMILLION)
+    _draw_limits(panel, [latency for latency in latencies if latency.curve])
     label_ends(panel, labels, 17)
 
 
+def _draw_limits(panel: Axes, latencies: Sequence[LatencyClass]) -> None:
+    """Draw the limits of a panel's classes; where there are several, each says whose it is."""
+    limits: dict[float, list[str]] = {}
+    for latency in latencies:
+        if latency.p99_limit_s is not None:
+            limits.setdefault(latency.p99_limit_s, []).append(latency.name)
+    for limit_s, names in limits.items():
+        whose = f" ({shortened(', '.join(names), 30)})" if len(limits) > 1 else ""
+        words = f"p99 limit {milliseconds(limit_s)}{whose}"
+        draw_limit(
+            panel, limit_s, words, at_right=_room(latencies, limit_s, 1.0, 8.0) < _room(latencies, limit_s, 200.0, 1e9)
+        )
+        panel.plot([_P99], [limit_s], marker="D", markersize=4.5, markerfacecolor="#FFFFFF", markeredgecolor=LIMIT.colour)
+
+
+def _room(latencies: Sequence[LatencyClass], limit_s: float, begin: float, end: float) -> float:
+    """Return how far the nearest curve is above a limit within a stretch of the axis, in decades: words need that room."""
+    above = [
+        math.log10(value_s / limit_s)
+        for latency in latencies
+        for p, value_s in latency.curve
+        if begin <= 1 / (1 - p) <= end and value_s >= limit_s * 0.8
+    ]
+    return min(above, default=9.0)
+
+
 def _draw_rate_of_steps(panel: Axes, knee: Knee) -> None:
-    offered = [step.offered_per_s for step in knee.steps]
-    achieved = [step.achieved_per_s for step in knee.steps]
-    top = max([*offered, *achieved, knee.required_per_s or 0.0, 1e-9]) * 1.06
-    panel.plot([0, top], [0, top], color=FAINT, linewidth=0.8, linestyle=DOTTED)
+    low, high = _scale_rates(panel, knee)
+    offered, achieved = [step.offered_per_s for step in knee.steps], [max(step.achieved_per_s, low) for step in knee.steps]
+    panel.set_yscale(panel.get_xscale())
+    panel.set_ylim(low, high)
+    _count_rates(panel.yaxis)
+    panel.plot([low, high], [low, high], color=FAINT, linewidth=0.8, linestyle=DOTTED)
     panel.plot(offered, achieved, color=BLUE, linewidth=1.3, marker="o", markersize=3.5)
     failed = [step for step in knee.steps if step.errors]
-    panel.plot([step.offered_per_s for step in failed], [step.achieved_per_s for step in failed], linestyle="",
-               marker="X", markersize=6, color=VERMILLION, zorder=4)  # fmt: skip
-    panel.set_xlim(0, top)
-    panel.set_ylim(0, top)
-    panel.xaxis.set_major_locator(MaxNLocator(5))
-    panel.yaxis.set_major_locator(MaxNLocator(4))
+    panel.plot([step.offered_per_s for step in failed], [max(step.achieved_per_s, low) for step in failed], linestyle="",
+               marker="X", markersize=6, color=VERMILLION, zorder=4, clip_on=False)  # fmt: skip
 
 
 def _draw_latency_of_steps(panel: Axes, knee: Knee) -> None:
     seen = [(step.offered_per_s, step.p99_s) for step in knee.steps if step.p99_s > 0]
+    _scale_rates(panel, knee)
     panel.set_yscale("log")
     panel.plot([at for at, _ in seen], [p99_s for _, p99_s in seen], color=BLUE, linewidth=1.3, marker="o", markersize=3.5)
     if knee.p99_limit_s is not None:
@@ -206,27 +229,49 @@ def _draw_latency_of_steps(panel: Axes, knee: Knee) -> None:
     values_s = [p99_s for _, p99_s in seen] + ([knee.p99_limit_s] if knee.p99_limit_s is not None else [])
     if values_s:
         panel.set_ylim(10 ** math.floor(math.log10(min(values_s))), 10 ** math.ceil(math.log10(max(values_s) * 1.2)))
-    top = max([step.offered_per_s for step in knee.steps] + [knee.required_per_s or 0.0, 1e-9]) * 1.06
-    panel.set_xlim(0, top)
-    panel.xaxis.set_major_locator(MaxNLocator(5))
     panel.yaxis.set_major_locator(LogLocator(10, numticks=6))
     panel.yaxis.set_minor_locator(NullLocator())
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value_s, _: milliseconds(value_s)))
 
 
+def _scale_rates(panel: Axes, knee: Knee) -> tuple[float, float]:
+    """Lay the offered rates along a panel's foot, on a logarithmic axis where they span a decade; return its ends."""
+    rates = [step.offered_per_s for step in knee.steps if step.offered_per_s > 0]
+    rates += [rate for rate in (knee.required_per_s, knee.knee_per_s) if rate]
+    low, high = (min(rates), max(rates)) if rates else (0.0, 1.0)
+    wide = high >= 8 * low > 0
+    ends = (low / 1.6, high * 1.6) if wide else (0.0, high * 1.06)
+    panel.set_xscale("log" if wide else "linear")
+    panel.set_xlim(*ends)
+    _count_rates(panel.xaxis)
+    return ends
+
+
+def _count_rates(axis: Axis) -> None:
+    if axis.get_scale() == "log":
+        axis.set_major_locator(LogLocator(10, (1.0, 3.0), numticks=6))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda rate, _: scalar(rate)))
+    else:
+        axis.set_major_locator(MaxNLocator(5))
+
+
 def _mark_rates(panel: Axes, knee: Knee, named: bool) -> None:
     """Draw the knee and what the site needs as upright lines; their words stand in one panel only."""
-    marks = ((knee.required_per_s, "needed", _NEEDED), (knee.knee_per_s, "knee" if knee.bent else "at least", _KNEE))
-    for place, (rate_per_s, word, look) in enumerate(marks):
-        if rate_per_s is None:
+    marks = (
+        (knee.required_per_s, "needed", _NEEDED, 0.9),
+        (knee.knee_per_s, "knee" if knee.bent else "at least", _KNEE, 0.1),
+    )
+    for rate_per_s, word, look, height in marks:
+        if not rate_per_s:
             continue
         panel.axvline(rate_per_s, color=look.colour, linewidth=look.width, linestyle=look.dashes)
         if named:
-            foot = (rate_per_s, 0.05 + 0.11 * place)
-            side = -1 if rate_per_s < (knee.knee_per_s or 0) and rate_per_s > 0.25 * panel.get_xlim()[1] else 1
-            panel.annotate(f"{word} {scalar(rate_per_s)}", foot, xycoords=("data", "axes fraction"), xytext=(3 * side, 0),
-                           textcoords="offset points", ha="left" if side > 0 else "right", fontsize=7.5,
-                           color=look.colour)  # fmt: skip
+            across = panel.transAxes.inverted().transform(panel.transData.transform((rate_per_s, 1.0)))[0]
+            side = -1 if across > 0.7 else 1  # words that begin far right would leave the panel
+            panel.annotate(f"{word} {scalar(rate_per_s)}", (rate_per_s, height),
+                           xycoords=("data", "axes fraction"), xytext=(3 * side, 0), textcoords="offset points",
+                           ha="left" if side > 0 else "right", fontsize=7.5, color=look.colour)  # fmt: skip
 
 
 def _draw_pairs(panel: Axes, lane: int, added: Added) -> None:

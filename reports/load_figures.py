@@ -136,7 +136,8 @@ def _draw_rates(row: Sequence[Axes], vip: VipRates) -> None:
 
 
 def _draw(panel: Axes, step_s: float, values: Sequence[float], look: Look) -> None:
-    """Draw a mean over each span at the middle of that span."""
+    """Draw a mean over each span at the middle of that span; the panel begins and ends with the run."""
+    panel.set_xlim(0, max(len(values), 1) * step_s)
     draw_line(panel, [(place + 0.5) * step_s for place in range(len(values))], values, look)
 
 
@@ -144,14 +145,17 @@ def _stack_shares(panel: Axes, shares: Sequence[NodeShare], nodes: Sequence[str]
     length = max((len(share.share) for share in shares), default=0)
     if not length:
         return
+    edges_s = np.arange(length + 1) * shares[0].step_s
+    panel.set_xlim(0, edges_s[-1])
+    answered = ~np.isnan([share.share for share in shares]).all(axis=0)  # a step without any answer stays white
     floor = np.zeros(length)
-    at_s = (np.arange(length) + 0.5) * shares[0].step_s
     for share in shares:
         ceiling = floor + np.nan_to_num(np.array(share.share, float))
         colour = LINES[nodes.index(share.node) % len(LINES)][0]
-        panel.fill_between(at_s, floor, ceiling, color=colour, alpha=0.3, linewidth=0)
-        panel.plot(at_s, ceiling, color="#FFFFFF", linewidth=0.8)
-        panel.text(0.04, float(np.mean(floor + ceiling)) / 2, f"{shortened(share.node, 14)} {_percent(share.whole_share)}",
+        seen = np.where(answered, ceiling, np.nan)
+        panel.stairs(seen, edges_s, baseline=floor, fill=True, color=colour, alpha=0.3, linewidth=0)
+        height = float(np.mean((floor + ceiling)[answered])) / 2 if answered.any() else 0.5
+        panel.text(0.04, height, f"{shortened(share.node, 14)} {_percent(share.whole_share)}",
                    transform=panel.get_yaxis_transform(), va="center", fontsize=7.5)  # fmt: skip
         floor = ceiling
 
@@ -195,11 +199,15 @@ def _draw_parts(panels: Sequence[Axes], parts: Sequence[PartSeries]) -> None:
         _scale_lag(lag)
     else:
         lag.set_axis_off()
-        words = "\n".join(_in_short(part).replace(", ", ",\n") for part in parts[:2])
+        named = [f"{_label(part)}: {_in_short(part)}" if len(parts) > 1 else _in_short(part) for part in parts[:2]]
+        words = "\n".join(text.replace(", ", ",\n") for text in named)
         lag.text(0, 0.5, words, transform=lag.transAxes, va="center", fontsize=7.5, linespacing=1.3)
     if len(panels) > 2:
         count_from_zero(panels[2])
         panels[2].set_axis_on() if any(part.memory_mb for part in parts) else panels[2].set_axis_off()
+    last_s = max((at_s for part in parts for at_s in part.at_s if at_s > 0), default=1.0)
+    for panel in panels:
+        panel.set_xlim(0, last_s * 1.01)
     if len(parts) > 1 or any(part.lag_s for part in parts):  # a line alone is named by its row
         handles = cpu.get_lines()[: min(len(parts), len(LINES))]
         panels[-1].legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5, handlelength=1.6)

@@ -15,6 +15,7 @@ from .load_picture import Added, ArrivalTally, Knee, LatencyClass, LoadPicture, 
 from .values import scalar
 from .verdict import CheckResult
 
+_MOST_EVIDENCE = 3  # below a picture; all of it stands with the check
 _Drawn = TypeVar("_Drawn")
 
 
@@ -28,13 +29,21 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Saying:
+    """What a picture comes to, in a sentence, and the evidence for it."""
+
+    sentence: str
+    evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plate:
     """A picture with its caption, what it comes to in words, and its numbers."""
 
     title: str
     caption: str
     picture: Markup
-    sentences: tuple[str, ...] = ()
+    sayings: tuple[Saying, ...] = ()
     table: Table | None = None
 
 
@@ -66,7 +75,7 @@ def _story(anchor: str, picture: LoadPicture, checks: Sequence[CheckResult]) -> 
     plates = (
         _plate(knee_svg, f"{anchor}-knee", picture.knees, "Rising load",
                "What was achieved of what was offered; the dotted line is all of it, a cross a step with failed operations.",
-               sentences=[sentence for knee in picture.knees for sentence in _knee_sentences(knee)]),
+               sayings=[_saying(knee) for knee in picture.knees]),
         _plate(added_svg, f"{anchor}-added", picture.added, "What the balancer adds",
                "Each dot is a pair of operations, one straight to a node and one through the VIP; below it the median with "
                "its 95\u202f% interval.",
@@ -98,15 +107,15 @@ def _story(anchor: str, picture: LoadPicture, checks: Sequence[CheckResult]) -> 
 
 def _plate(
     draw: Callable[[str, Sequence[_Drawn]], str], name: str, drawn: Sequence[_Drawn], title: str, caption: str, *,
-    sentences: Sequence[str] = (), table: Table | None = None,
+    sayings: Sequence[Saying] = (), table: Table | None = None,
 ) -> Plate | None:  # fmt: skip
     if not drawn:
         return None
     picture = Markup(draw(name, drawn))  # noqa: S704  escaped by the XML writer
-    return Plate(title, caption, picture, tuple(sentences), table if table is not None and table.rows else None)
+    return Plate(title, caption, picture, tuple(sayings), table if table is not None and table.rows else None)
 
 
-def _knee_sentences(knee: Knee) -> list[str]:
+def _saying(knee: Knee) -> Saying:
     required = "" if knee.required_per_s is None else f"; the site needs {scalar(knee.required_per_s)}"
     if knee.knee_per_s is None:
         told = f"{knee.vip}: not even the lowest rate was carried{required}."
@@ -116,7 +125,9 @@ def _knee_sentences(knee: Knee) -> list[str]:
         told = f"{knee.vip}: carried at least {scalar(knee.knee_per_s)} {knee.unit} a second{required}."
     if knee.saturated:
         told += f" At its limit: {knee.saturated}."
-    return [told + (f" {'; '.join(knee.evidence)}." if knee.evidence else "")]
+    rest = len(knee.evidence) - _MOST_EVIDENCE
+    more = (f"and {rest} more sign{'s' if rest > 1 else ''}, listed with the check",) if rest > 0 else ()
+    return Saying(told, (*knee.evidence[:_MOST_EVIDENCE], *more))
 
 
 def _arrivals_table(arrivals: Sequence[ArrivalTally]) -> Table:

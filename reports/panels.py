@@ -91,10 +91,11 @@ def draw_line(
                drawstyle="steps-post" if steps else "default")  # fmt: skip
 
 
-def draw_limit(panel: Axes, limit: float, words: str) -> None:
-    """Draw a limit across a panel, with its words above it at the left edge."""
+def draw_limit(panel: Axes, limit: float, words: str, *, at_right: bool = False) -> None:
+    """Draw a limit across a panel, with its words above it at the left edge, or at the right one."""
     panel.axhline(limit, color=LIMIT.colour, linestyle=LIMIT.dashes, linewidth=LIMIT.width)
-    panel.annotate(words, (0, limit), xycoords=("axes fraction", "data"), xytext=(2, 2), textcoords="offset points",
+    panel.annotate(words, (1 if at_right else 0, limit), xycoords=("axes fraction", "data"),
+                   xytext=(-2 if at_right else 2, 3.5), textcoords="offset points", ha="right" if at_right else "left",
                    fontsize=7, color=LIMIT.colour)  # fmt: skip
 
 

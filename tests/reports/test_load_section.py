@@ -117,17 +117,24 @@ def test_what_the_balancer_adds_stands_with_its_intervals() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({}, "DICOM: carried 40 studies a second, and no more; the site needs 25. At its limit: balancer. idle 3 %; "
-             "1.9 of 2 threads."),
-        ({"bent": False, "saturated": "", "evidence": []}, "DICOM: carried at least 40 studies a second; the site needs 25."),
-        ({"knee_per_s": None, "required_per_s": None, "saturated": "node", "evidence": []},
+        ({}, "DICOM: carried 40 studies a second, and no more; the site needs 25. At its limit: balancer."),
+        ({"bent": False, "saturated": ""}, "DICOM: carried at least 40 studies a second; the site needs 25."),
+        ({"knee_per_s": None, "required_per_s": None, "saturated": "node"},
          "DICOM: not even the lowest rate was carried. At its limit: node."),
     ],
 )  # fmt: skip
 def test_the_knee_is_told_in_a_sentence(changes: dict[str, object], told: str) -> None:
     knee = msgspec.structs.replace(KNEE, **changes)
     picture = LoadPicture(check="LOAD-4", title="steps", what="", duration_s=1.0, knees=[knee])
-    assert load_stories([picture], [])[0].plates[0].sentences == (told,)
+    assert load_stories([picture], [])[0].plates[0].sayings[0].sentence == told
+
+
+def test_of_the_evidence_the_first_signs_are_shown_and_the_others_counted(make_report: ReportFactory) -> None:
+    knee = msgspec.structs.replace(KNEE, evidence=["idle 3 %", "1.9 of 2 threads", "queue 4", "lag 60 ms", "lag 70 ms"])
+    picture = LoadPicture(check="LOAD-4", title="steps", what="", duration_s=1.0, knees=[knee])
+    document = html_report(make_report(), Pictures(load=[picture]))
+    signs = ["idle 3 %", "1.9 of 2 threads", "queue 4", "and 2 more signs, listed with the check"]
+    assert "".join(f"<li>{sign}</li>" for sign in signs) + "</ul>" in document
 
 
 def test_nodes_that_are_not_drawn_are_counted() -> None:
