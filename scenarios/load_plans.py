@@ -17,7 +17,7 @@ from scenarios.stock import LOAD_STATIONS
 
 PEAK_FACTOR = 1.5  # LOAD-1: the site's peak times this
 PEAK_S = 60.0
-ONE_NODE_S = 45.0
+ONE_NODE_S = 55.0
 STEP_S = 2.0
 STEPS = 8
 STEP_FACTOR = 2.0
@@ -25,7 +25,7 @@ STORM_CLIENTS = 2000
 STORM_S = 20.0
 SOAK_S = 3600.0
 _BETWEEN_S = 2.0  # what is under way on one VIP ends before the next one's steps begin
-_STEP_CLIENTS: dict[UserKind, int] = {"modality": 16, "engine": 16, "worklist": 24, "viewer": 24}
+_STEP_CLIENTS: dict[UserKind, int] = {"modality": 32, "engine": 16, "worklist": 24, "viewer": 24}
 _STEP_STUDY = StudyMix(modality="CT", share=1.0, images=10, image_bytes=512 * 1024)
 _USER_OF: dict[ServiceKind, UserKind] = {"dicom": "modality", "hl7": "engine", "dmwl": "worklist", "https": "viewer"}
 

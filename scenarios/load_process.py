@@ -19,11 +19,13 @@ import msgspec
 import polars as pl
 
 from compose.lab import CanSteerBalancer, Lab
+from lbconfig.site import ServiceKind
 from scenarios.faults import MissingAbilityError
-from scenarios.load.plan import PLAN_VARIABLE, LoadPlan, write_plan
-from scenarios.load_frames import arrivals_frame, pulses_frame
+from scenarios.load.plan import PLAN_VARIABLE, SERVICE_OF_USER, LoadPlan, write_plan
+from scenarios.load_frames import arrivals_frame
 from scenarios.options import ROOT
 from scenarios.parts import PartsSeen, PartsWatch
+from scenarios.run import SERVICE_OF
 
 LOCUST_FILE = ROOT / "scenarios" / "load" / "mixed.py"
 STARTS_WITHIN_S = 60.0  # Locust's own start, its workers', and the wait for all of them
@@ -60,9 +62,18 @@ class LoadRun(msgspec.Struct, frozen=True, kw_only=True):
         """Return the arrivals of all generators."""
         return arrivals_frame(sorted(self.records.glob("generator-*.arrivals")))
 
-    def pulses(self) -> pl.DataFrame:
-        """Return the pulses of all generators."""
-        return pulses_frame(sorted((self.records / "pulses").glob("*.pulse")))
+    def clients(self, service: ServiceKind) -> int:
+        """Return how many clients of a service took part."""
+        return max((user.clients for user in self.plan.users if SERVICE_OF_USER[user.kind] == service), default=0)
+
+    def generators(self) -> list[int]:
+        """Return the numbers of the generators."""
+        return list(range(self.plan.first_generator, self.plan.first_generator + self.processes))
+
+    def last_intended_ns(self, service: ServiceKind) -> int:
+        """Return when the last arrival of a service was due: of a storm, the instant at which all come back."""
+        own = self.arrivals().filter(pl.col("service") == int(SERVICE_OF[service]))
+        return int(own["intended_ns"].max() or 0)  # type: ignore[arg-type]
 
 
 def play_load(lab: Lab, plan: LoadPlan, name: str, *, processes: int = 1, page: int | None = None) -> LoadRun:

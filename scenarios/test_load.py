@@ -1,23 +1,97 @@
 """LOAD-1 to LOAD-4, STORM-1 and SOAK-1: what the site carries, and which part of it would give way first."""
 
+import datetime
+import time
+
+import polars as pl
 import pytest
 
+from compose.lab import CanSteerBalancer
 from lbconfig.site import Vip
+from lbconfig.traffic_log import Connection, read_log
+from scenarios.checkers.added import judge_added
+from scenarios.checkers.knee import judge_knee, steps_of
 from scenarios.checkers.load import judge_load
+from scenarios.checkers.soak import judge_soak
+from scenarios.checkers.storm import judge_storm
 from scenarios.conftest import Judge
+from scenarios.load_plans import Planner
 from scenarios.load_process import LoadRun
 from scenarios.run import Run
+from scenarios.traffic import TalkerFactory
+from scenarios.workloads import StraightFactory, say_in_pairs
+from simulators.operations import Kind
+
+SAID = {"dicom": "images of 8 KiB", "hl7": "messages", "dmwl": "queries without a match", "https": "notes"}
+
+
+@pytest.mark.check("STORM-1")
+def test_everybody_comes_back_at_once(run: Run, storm: LoadRun, vip: Vip, judge: Judge) -> None:
+    """Let two thousand clients connect, hang up, and all come back at one instant."""
+    instant_ns = storm.last_intended_ns(vip.service)
+    judge(
+        judge_storm(
+            vip, _operations(run, storm, vip), storm.parts,
+            clients=storm.clients(vip.service), instant_ns=instant_ns, generators=storm.generators(),
+            connections=_logged(run, vip, instant_ns, storm.ended_ns),
+        )
+    )  # fmt: skip
 
 
 @pytest.mark.check("LOAD-1")
 def test_the_site_carries_its_peak_and_half_again(run: Run, peak_load: LoadRun, vip: Vip, judge: Judge) -> None:
     """Put the peak times 1.5 on all VIPs at once, open-loop, and judge latencies from the intended start."""
-    operations = run.scan_operations(vip.service, [peak_load.workload])
+    operations = _operations(run, peak_load, vip)
     judge(judge_load(vip, operations, peak_load.arrivals(), peak_load.parts, load=peak_load.name))
+
+
+@pytest.mark.check("LOAD-2")
+@pytest.mark.usefixtures("planner")
+def test_what_the_balancer_adds(
+    run: Run, talkers: TalkerFactory, straight_talkers: StraightFactory, vip: Vip, judge: Judge
+) -> None:  # fmt: skip
+    """Say the same things straight to a node and through the VIP, in pairs, and compare."""
+    pairs = say_in_pairs(run, talkers, straight_talkers, run.workload(f"pairs on {vip.name}"), vip)
+    judge(judge_added(vip, {SAID[vip.service]: pairs}))
 
 
 @pytest.mark.check("LOAD-3")
 def test_one_node_carries_the_peak_alone(run: Run, one_node_load: LoadRun, vip: Vip, judge: Judge) -> None:
     """Halt one node and put the site's peak on the other."""
-    operations = run.scan_operations(vip.service, [one_node_load.workload])
+    operations = _operations(run, one_node_load, vip)
     judge(judge_load(vip, operations, one_node_load.arrivals(), one_node_load.parts, load=one_node_load.name))
+
+
+@pytest.mark.check("LOAD-4")
+def test_the_knee_and_what_saturates_there(run: Run, steps: LoadRun, planner: Planner, vip: Vip, judge: Judge) -> None:
+    """Double the rate from step to step until something gives way, and name it by evidence."""
+    operations = _operations(run, steps, vip)
+    seen = steps_of(vip, operations, steps.arrivals(), steps.parts)
+    judge(judge_knee(vip, seen, required_per_s=planner.required_rate(vip.service)))
+
+
+@pytest.mark.check("SOAK-1")
+def test_nothing_grows_and_nothing_aborts(run: Run, soak: LoadRun, vip: Vip, judge: Judge) -> None:
+    """Put the average rate on all VIPs for long; watch every process's memory."""
+    operations = _operations(run, soak, vip)
+    connections = _logged(run, vip, soak.started_ns, soak.ended_ns)
+    judge(
+        judge_soak(
+            vip, operations, soak.parts, connections=connections, begun_ns=soak.started_ns, ended_ns=soak.ended_ns
+        )
+    )  # fmt: skip
+
+
+def _operations(run: Run, load: LoadRun, vip: Vip) -> pl.LazyFrame:
+    """Return everything that was done on one VIP in a load run, logins and echoes too."""
+    return run.scan_operations(vip.service, [load.workload], kinds=tuple(Kind))
+
+
+def _logged(run: Run, vip: Vip, begin_ns: int, end_ns: int) -> list[Connection]:
+    """Return the balancer's log of one VIP between two times (`monotonic_ns`)."""
+    if not isinstance(run.lab, CanSteerBalancer):
+        return []
+    now, now_ns = datetime.datetime.now(tz=datetime.UTC), time.monotonic_ns()
+    begin, end = (now - datetime.timedelta(seconds=(now_ns - at_ns) / 1e9) for at_ns in (begin_ns, end_ns))
+    connections = read_log(run.lab.log_file).connections
+    return [entry for entry in connections if entry.vip == vip.name and begin <= entry.accepted <= end]

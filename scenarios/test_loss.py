@@ -12,9 +12,10 @@ from scenarios.exchanges.dmwl import found_items
 from scenarios.exchanges.places import Desk, places
 from scenarios.faults import NodeCrashed, NodePaused
 from scenarios.findings import Finding
-from scenarios.run import STORED_KINDS, Run
+from scenarios.load.payloads import ORDER_STATION, ordered_by
+from scenarios.run import STORED_KINDS, PlacedOrder, Run
 from simulators.dicom.worklist_client import WorklistQuery
-from simulators.operations import Outcome
+from simulators.operations import SEQUENCE_BITS, Identity, Kind, Outcome
 
 PAYLOADS = {"dicom": "images", "hl7": "messages", "https": "notes"}
 AT_LEAST = {"dicom": 400, "hl7": 1000, "https": 400}
@@ -52,15 +53,28 @@ def test_no_message_is_applied_after_a_later_one_was_acknowledged(
 def _judged_orders(desk: Desk, vip: Vip) -> Finding:
     """Judge a worklist, which takes no orders itself: what HL7 acknowledged must be shown by every node and the VIP."""
     run = desk.run
-    messages = run.operations("hl7").filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
-    acknowledged = {run.orders[key].accession for key in messages["key"].to_list() if key in run.orders}
-    stations = sorted({order.station_ae for order in run.orders.values()})
+    messages = run.scan_operations("hl7").select("key", "outcome").collect()
+    orders = {**run.orders, **_orders_under_load(run, messages["key"])}
+    answered = messages.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))["key"]
+    acknowledged = {orders[key].accession for key in answered.to_list() if key in orders}
+    stations = sorted({order.station_ae for order in orders.values()})
     visible: dict[str, set[str]] = {}
     for place in places(run, vip):
         answers = [found_items(desk, place, WorklistQuery(station_ae=station)) for station in stations]
         if not any(failure for _, failure in answers):
             visible[place.name] = {item.accession for items, _ in answers for item in items}
-    attempted = {order.accession for order in run.orders.values()}
+    attempted = {order.accession for order in orders.values()}
     return judge_visible(
         acknowledged, attempted, visible, places_required=len(vip.real_server) + 1, at_least=ORDERS_AT_LEAST
     )  # fmt: skip
+
+
+def _orders_under_load(run: Run, keys: pl.Series) -> dict[int, PlacedOrder]:
+    """Return what the messages of load generators ordered, by their keys."""
+    found: dict[int, PlacedOrder] = {}
+    for key in keys.unique().to_list():
+        generator, sequence = key >> SEQUENCE_BITS, key & (1 << SEQUENCE_BITS) - 1
+        accession = ordered_by(Identity(run.number, Kind.MESSAGE, generator, sequence))
+        if generator and accession:  # generator 0 is the harness itself
+            found[key] = PlacedOrder(accession, ORDER_STATION)
+    return found

@@ -240,7 +240,7 @@ class WebViewer:
             yield self._page(int(choice * 2), due_ns)
             return
         self._viewer.close()
-        operation = self.touch(due_ns)
+        operation = self._login(due_ns)
         yield operation
         try:
             for number in range(user.requests_a_session):
@@ -255,14 +255,18 @@ class WebViewer:
                 self.is_connected = False
 
     def touch(self, due_ns: int) -> Operation:
-        """Log in."""
+        """Log in; where the browser still has the cookie of a session, write a note."""
         self.is_connected = True
-        return self._viewer.login(self._web.user, self._web.password, self._attempt(Kind.ECHO, due_ns))
+        return self._note(due_ns) if self._viewer.has_session else self._login(due_ns)
 
     def hang_up(self) -> None:
         """Drop the connection; the browser keeps its cookie."""
         self._viewer.disconnect()
         self.is_connected = False
+
+    def _login(self, due_ns: int) -> Operation:
+        self.is_connected = True
+        return self._viewer.login(self._web.user, self._web.password, self._attempt(Kind.ECHO, due_ns))
 
     def _page(self, number: int, due_ns: int) -> Operation:
         """Get the list of studies and a study in turn."""

@@ -20,7 +20,7 @@ ORDER_STATION = "PFLOADORDER"  # no worklist client asks for it, so that answers
 _SMALL_BYTES = 8 * 1024  # what a modality stores in a storm
 _GENERATED = {"CT": "CT", "MR": "MR", "US": "US"}  # what pixels a modality's images have; all others have those of CR
 _PATIENTS_A_LINE = 16
-_ORDER_EVERY = 10  # messages of a line: a hospital's ADT traffic is many times its imaging orders
+_ORDER_EVERY = 10  # sequence numbers of a generator: a hospital's ADT traffic is many times its imaging orders
 _UPDATE, _ORDER = "ADT^A08", "ORM^O01"
 _NS_A_SECOND = 1_000_000_000
 
@@ -97,8 +97,8 @@ class Line:
         patient = self._patients[place]
         identity = self._identities.next(Kind.MESSAGE)
         self._said += 1
-        if self._said % _ORDER_EVERY == 0:
-            content = self._orders.message(identity, patient, self._order())
+        if (accession := ordered_by(identity)) is not None:
+            content = self._orders.message(identity, patient, self._order(accession))
         else:
             content = self._update(place, patient, identity)
         return LineMessage(identity, patient.identity.key, content)
@@ -114,12 +114,20 @@ class Line:
             self._prepared[place] = (second, before, after)
         return b"".join((before, code, after))
 
-    def _order(self) -> OrderDetails:
+    def _order(self, accession: str) -> OrderDetails:
         now = datetime.datetime.now(tz=datetime.UTC)
         return OrderDetails(
-            accession=self._identities.next(Kind.ORDER).accession, study_uid=self._identities.next(Kind.STUDY).uid,
+            accession=accession, study_uid=self._identities.next(Kind.STUDY).uid,
             station_ae=ORDER_STATION, start_date=f"{now:%Y%m%d}", start_time=f"{now:%H%M}00",
         )  # fmt: skip
+
+
+def ordered_by(message: Identity) -> str | None:
+    """Return the accession number that a message of a load run orders: its own; None for the nine of ten that order nothing.
+
+    What was ordered can so be told from the history alone.
+    """
+    return message.accession if message.sequence % _ORDER_EVERY == 0 else None
 
 
 def _image_of(study: StudyMix) -> EncodedInstance:
