@@ -136,7 +136,10 @@ def _verdict(
     bent = f"at {beyond[0].offered_per_s:.1f} a second {_bend(vip, beyond[0])}"
     if not evidence:
         return unknown(f"carried: {rates}; {bent}, and nothing was seen to be at its limit")
-    subject, named = evidence[0].subject, f"{evidence[0].part} was at its limit: {told(evidence)}"
+    first, others = evidence[0], evidence[1:]
+    subject, named = first.subject, f"{first.part} was at its limit: {first.words}"
+    if others:
+        named += f" (seen besides: {told(others)})"
     if enough and subject == "harness":
         return passed(f"the balancer carries at least {rates}; {bent}, where {named}")
     if enough:

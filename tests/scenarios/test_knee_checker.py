@@ -1,0 +1,170 @@
+"""LOAD-4: each sign of saturation, the order in which they are believed, and the verdict that follows."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from scenarios.checkers.knee import Step, judge_knee, steps_of
+from scenarios.checkers.saturation import STRANGERS, at_their_limit
+from scenarios.load.records import Fate, WaitedFor
+from scenarios.parts_seen import PartsSeen
+from tests.scenarios.conftest import SECOND, History, operation
+from tests.scenarios.load_histories import MS, VIP, arrival, balancer, machine, parts, process, written
+
+QUIET = parts()
+
+
+def step(offered: float, *, seen: PartsSeen = QUIET, **fields: object) -> Step:
+    plain = Step(
+        begun_ns=0, ended_ns=60 * SECOND, offered_per_s=offered, achieved_per_s=offered, p99_s=0.005, large_p99_s=None,
+        failed=0, late_by_generator=0, late_by_clients=0, parts=seen,
+    )  # fmt: skip
+    return msgspec.structs.replace(plain, **fields)
+
+
+def bent(offered: float, seen: PartsSeen = QUIET, **fields: object) -> Step:
+    return step(offered, seen=seen, **{"achieved_per_s": offered * 0.7, "p99_s": 0.9, **fields})
+
+
+FULL_OF_SESSIONS = parts(balancer=balancer(sessions=8, limit=8))
+BUSY_NODE = parts(process("node/n1/hl7", cpu=0.99))
+BUSY_GENERATOR = parts(process(cpu=0.98))
+
+
+def test_a_knee_above_what_is_required_passes_and_names_what_bent() -> None:
+    finding = judge_knee(VIP, [step(20), step(40), bent(80, BUSY_NODE)], required_per_s=30)
+    assert finding.verdict == "pass"
+    assert finding.reason == (
+        "the knee is at 40.0 arrivals a second on HL7 (required: 30.0); at 80.0 a second 56.0 were achieved, "
+        "p99 was 900.0 ms (limit 15 ms), where node/n1/hl7 was at its limit: process 100 used 0.99 of its one core"
+    )
+    assert (finding.measured["knee_per_s"], finding.measured["saturated"]) == (40, "node/n1/hl7")
+
+
+@pytest.mark.parametrize(
+    ("seen", "subject"), [(FULL_OF_SESSIONS, "balancer"), (BUSY_NODE, "node")], ids=["balancer", "node"]
+)
+def test_a_knee_below_what_is_required_is_the_failure_of_what_bent(seen: PartsSeen, subject: str) -> None:
+    finding = judge_knee(VIP, [step(20), bent(40, seen)], required_per_s=30)
+    assert (finding.verdict, finding.subject) == ("fail", subject)
+
+
+def test_a_generator_that_bent_below_what_is_required_leaves_it_open() -> None:
+    finding = judge_knee(VIP, [step(20), bent(40, BUSY_GENERATOR)], required_per_s=30)
+    assert (finding.verdict, finding.subject) == ("unknown", "harness")
+    assert "generator/1 was at its limit: used 0.98 of its one core: not the balancer, nor a node" in finding.reason
+
+
+def test_a_generator_that_bent_above_it_says_that_the_balancer_carries_at_least_that() -> None:
+    finding = judge_knee(VIP, [step(40), bent(80, BUSY_GENERATOR)], required_per_s=30)
+    assert finding.verdict == "pass"
+    assert finding.reason.startswith("the balancer carries at least 40.0 arrivals a second on HL7 (required: 30.0)")
+
+
+def test_a_last_step_that_was_carried_is_a_lower_bound() -> None:
+    assert judge_knee(VIP, [step(20), step(40)], required_per_s=40).reason.startswith("the balancer carries at least 40.0")
+    assert judge_knee(VIP, [step(20), step(30)], required_per_s=40).verdict == "unknown"
+
+
+def test_no_step_at_all_is_unknown() -> None:
+    assert judge_knee(VIP, [], required_per_s=40).verdict == "unknown"
+
+
+def test_a_bend_without_any_sign_is_unknown() -> None:
+    finding = judge_knee(VIP, [step(40), bent(80)], required_per_s=30)
+    assert (finding.verdict, "nothing was seen to be at its limit" in finding.reason) == ("unknown", True)
+
+
+def test_what_is_slight_in_the_first_step_that_bends_is_named_from_a_later_one() -> None:
+    finding = judge_knee(VIP, [bent(20), bent(40, FULL_OF_SESSIONS)], required_per_s=20)
+    assert (finding.verdict, finding.subject, finding.measured["saturated"]) == ("fail", "balancer", "balancer")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"failed": 1}, {"p99_s": 0.016}, {"large_p99_s": 1.1}, {"achieved_per_s": 37.9}],
+    ids=["failed", "p99", "large p99", "achieved"],
+)  # fmt: skip
+def test_a_step_is_not_carried_when(fields: dict[str, float]) -> None:
+    finding = judge_knee(VIP, [step(20), step(40, seen=BUSY_NODE, **fields)], required_per_s=10)
+    assert finding.measured["knee_per_s"] == 20
+
+
+@pytest.mark.parametrize(
+    ("seen", "part", "words"),
+    [
+        (FULL_OF_SESSIONS, "balancer", "8 of at most 8 sessions of HL7, full in 100% of the time"),
+        (parts(balancer=balancer(sessions=1998, limit=4000)), "balancer", "2000 of at most 2000 connections of the process"),
+        (parts(balancer=balancer(files=3950)), "balancer", "3950 of at most 4000 open files"),
+        (parts(balancer=balancer(queued=3)), "balancer", "up to 3 connections of HL7 waited in its queue for a server"),
+        (parts(balancer=balancer(idle=0.05)), "balancer", "its threads were idle for 5% of the time"),
+        (parts(balancer=balancer(cpu=1.9)), "balancer", "using 1.90 cores of its 2 threads"),
+        (parts(balancer=balancer(idle=0.05, cpu=None)), "balancer", "idle for 5%"),
+        (BUSY_NODE, "node/n1/hl7", "process 100 used 0.99 of its one core"),
+        (parts(process("node/n2/hl7", lag_ms=60)), "node/n2/hl7", "woke up to 60 ms late"),
+        (parts(machine=machine(waiting=4, overflows=1)), "node/n1/hl7", "up to 4 connections waited to be accepted"),
+        (BUSY_GENERATOR, "generator/1", "used 0.98 of its one core"),
+        (parts(process(lag_ms=60)), "generator/1", "woke up to 60 ms late"),
+        (parts(machine=machine(busy=3.9)), STRANGERS, "all 4 cores of the machine were busy (98%)"),
+        (parts(process(cpu=0.85), machine=machine(busy=1.95, cores=2)), "generator/1", "shared by generator/1 0.85"),
+    ],
+)  # fmt: skip
+def test_each_sign_of_saturation_is_told_in_words_and_numbers(seen: PartsSeen, part: str, words: str) -> None:
+    evidence = at_their_limit(seen, VIP)
+    assert evidence[0].part == part
+    assert words in evidence[0].words
+
+
+def test_a_quiet_run_shows_no_sign() -> None:
+    assert at_their_limit(QUIET, VIP) == ()
+    assert at_their_limit(PartsSeen(), VIP) == ()
+
+
+def test_another_vip_s_node_is_no_sign() -> None:
+    assert at_their_limit(parts(process("node/n1/dicom", cpu=0.99)), VIP) == ()
+
+
+def test_the_shares_of_late_arrivals_are_signs_too() -> None:
+    assert [sign.part for sign in at_their_limit(QUIET, VIP, late_by_generator=0.02)] == ["generator"]
+    (clients,) = at_their_limit(QUIET, VIP, late_by_clients=0.5)
+    assert (clients.subject, clients.words) == ("harness", "50% of the arrivals found no free client")
+
+
+def test_a_count_at_its_limit_is_believed_before_any_shortage_of_cpu() -> None:
+    crowded = parts(process(cpu=0.98), balancer=balancer(sessions=8, limit=8), machine=machine(busy=4.0))
+    assert at_their_limit(crowded, VIP)[0].part == "balancer"
+
+
+def test_a_generator_at_its_limit_is_believed_before_a_node_at_its_own() -> None:
+    both = parts(process(cpu=0.91), process("node/n1/hl7", cpu=0.99))
+    assert [sign.part for sign in at_their_limit(both, VIP)] == ["generator/1", "node/n1/hl7"]
+
+
+def test_threads_that_wait_for_a_core_are_not_a_balancer_at_its_limit() -> None:
+    waiting = parts(balancer=balancer(idle=0.05, cpu=0.3), machine=machine(busy=4.0))
+    assert "balancer" not in [sign.part for sign in at_their_limit(waiting, VIP)]
+
+
+def test_a_limit_touched_once_is_none() -> None:
+    once = balancer()[:59] + balancer(sessions=1000)[59:]
+    assert at_their_limit(parts(balancer=once), VIP) == ()
+
+
+def test_steps_are_cut_from_what_was_intended_when(history: History, tmp_path: Path) -> None:
+    due = [(n * 100 * MS, 10_000) for n in range(20)] + [(2 * SECOND + n * 50 * MS, 20_000) for n in range(40)]
+    records = [
+        arrival(0, intended_ns=at, begun_ns=at, ended_ns=at + 5 * MS, rate_milli=rate, waited_for=WaitedFor.NOTHING)
+        for at, rate in due
+    ]
+    records[50:] = [one._replace(fate=Fate.DROPPED, waited_for=WaitedFor.CLIENT) for one in records[50:]]
+    records[40] = records[40]._replace(ended_ns=9 * SECOND)  # far beyond the end of its step
+    done = [operation(n + 1, intended_ns=at, begun_ns=at, ended_ns=at + 5 * MS) for n, (at, _) in enumerate(due[:50])]
+    first, second = steps_of(VIP, history(*done), written(tmp_path, records), parts())
+    assert (first.offered_per_s, first.achieved_per_s, first.p99_s, first.late_by_clients) == (10, 10, 0.005, 0)
+    assert (second.offered_per_s, second.achieved_per_s, second.late_by_clients) == (20, 14.5, 0.25)
+    assert (first.begun_ns, first.ended_ns, second.ended_ns) == (0, 2 * SECOND, 4 * SECOND)
+    assert [moment.at_ns // SECOND for moment in first.parts.machine] == [1, 2]
+
+
+def test_no_arrivals_are_no_steps(history: History, tmp_path: Path) -> None:
+    assert steps_of(VIP, history(), written(tmp_path, []), PartsSeen()) == ()

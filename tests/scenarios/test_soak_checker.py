@@ -1,0 +1,134 @@
+from collections.abc import Sequence
+
+import pytest
+
+from lbconfig.traffic_log import Connection, parse_line
+from scenarios.checkers.soak import judge_soak
+from scenarios.findings import Finding
+from scenarios.parts_seen import PartsSeen, ProcessSeen
+from scenarios.trend import slope
+from simulators.operations import Operation, Outcome, Phase
+from tests.scenarios.conftest import SECOND, History
+from tests.scenarios.load_histories import VIP, balancer, messages, process
+
+LASTED_S = 1800
+MIB = 1 << 20
+SECONDS = range(1, LASTED_S + 1)
+
+
+def lasting(part: str, rss: Sequence[int] = ()) -> ProcessSeen:
+    return process(part, seconds=SECONDS, rss=rss or [60 * MIB] * LASTED_S)
+
+
+def soaked(*processes: ProcessSeen, rss: Sequence[int] = (9 * MIB,) * LASTED_S) -> PartsSeen:
+    flat = (lasting("generator/1"), lasting("node/n1/hl7"), lasting("node/n2/hl7"))
+    given = {one.part for one in processes}
+    return PartsSeen(
+        processes=(*processes, *(one for one in flat if one.part not in given)), balancer=balancer(seconds=LASTED_S, rss=rss)
+    )
+
+
+def connection(end: str) -> Connection:
+    entry = parse_line(
+        f"127.1.1.1:4000 [23/Nov/2026:10:00:00.000] HL7 HL7/HL71 0/3/90 120 {end} 4/4/3/2/0 0/0 "
+        "300 127.0.110.10:5000 127.0.110.21:6667 1790000000"
+    )
+    assert isinstance(entry, Connection)
+    return entry
+
+
+CLEAN = [connection("--")] * 5 + [connection("CD")]
+
+
+def judged(
+    history: History, seen: PartsSeen, *, operations: Sequence[Operation] | None = None, lasted_s: int = LASTED_S,
+    connections: Sequence[Connection] | None = CLEAN,
+) -> Finding:  # fmt: skip
+    written = history(*(messages(100) if operations is None else operations))
+    return judge_soak(VIP, written, seen, connections=connections, begun_ns=0, ended_ns=lasted_s * SECOND)
+
+
+def test_thirty_minutes_of_flat_memory_pass(history: History) -> None:
+    finding = judged(history, soaked())
+    assert finding.verdict == "pass"
+    seen = finding.measured["memory"]["node/n1/hl7 (100)"]
+    assert (seen["rss_bytes"], seen["growth_bytes_a_day"]) == (60 * MIB, 0)
+    assert seen["growth_interval_bytes_a_day"][1] == pytest.approx(96 * MIB, rel=0.01)  # one piece of 1 MiB in 15 minutes
+    assert finding.measured["connection_ends"] == {"--": 5, "CD": 1}
+
+
+@pytest.mark.parametrize(("part", "subject"), [("node/n2/hl7", "node"), ("generator/1", "harness")])
+def test_a_process_that_grows_by_a_kilobyte_for_each_of_ten_operations_a_second_fails(
+    history: History, part: str, subject: str
+) -> None:
+    growing = [60 * MIB + second * 10 * 1024 for second in SECONDS]
+    finding = judged(history, soaked(lasting(part, growing)))
+    assert (finding.verdict, finding.subject) == ("fail", subject)
+    assert f"memory grows: {part} (78 MiB) by +843.8 MiB a day" in finding.reason
+
+
+def test_a_balancer_that_grows_fails(history: History) -> None:
+    finding = judged(history, soaked(rss=[9 * MIB + second * 8192 for second in SECONDS]))
+    assert (finding.verdict, finding.subject) == ("fail", "balancer")
+
+
+def test_growth_in_the_first_half_alone_is_a_cache_that_fills(history: History) -> None:
+    filling = [60 * MIB + min(second, 600) * 65536 for second in SECONDS]
+    assert judged(history, soaked(lasting("node/n1/hl7", filling))).verdict == "pass"
+
+
+def test_a_process_of_another_vip_is_another_vip_s(history: History) -> None:
+    growing = [60 * MIB + second * 65536 for second in SECONDS]
+    assert judged(history, soaked(lasting("node/n1/dicom", growing))).verdict == "pass"
+
+
+def test_a_soak_that_was_too_short_to_see_growth_is_unknown(history: History) -> None:
+    finding = judged(history, soaked(), lasted_s=600)
+    assert (finding.verdict, "too short to tell whether memory grows" in finding.reason) == ("unknown", True)
+
+
+def test_nothing_observed_is_unknown(history: History) -> None:
+    assert judged(history, soaked(), operations=[]).verdict == "unknown"
+    assert judged(history, PartsSeen()).verdict == "unknown"
+
+
+def test_an_unread_log_may_hide_aborts(history: History) -> None:
+    assert judged(history, soaked(), connections=None).verdict == "unknown"
+
+
+def test_every_failed_operation_is_listed(history: History) -> None:
+    lost = messages(100)[50]._replace(outcome=Outcome.INDETERMINATE, phase=Phase.RESPONSE)
+    finding = judged(history, soaked(), operations=[*messages(50), lost, *messages(100)[51:]])
+    assert finding.verdict == "fail"
+    assert finding.measured["failed"] == ["indeterminate in response, key 51, 2.5 s into the run"]
+
+
+def test_a_connection_that_was_cut_without_a_reason_fails(history: History) -> None:
+    finding = judged(history, soaked(), connections=[*CLEAN, connection("sD"), connection("sD")])
+    assert (finding.verdict, finding.subject) == ("fail", "balancer")
+    assert "2 ended sD" in finding.reason
+
+
+def test_a_slope_of_a_straight_line_is_exact() -> None:
+    seen = slope([float(second) for second in range(240)], [3.0 * second for second in range(240)])
+    assert seen is not None
+    assert (seen.per_s, seen.low_per_s, seen.high_per_s, seen.blocks) == pytest.approx((3.0, 3.0, 3.0, 24))
+
+
+def test_a_single_spike_moves_no_slope() -> None:
+    values = [5.0] * 240
+    values[100] = 1e9
+    seen = slope([float(second) for second in range(240)], values)
+    assert seen is not None
+    assert (seen.per_s, seen.low_per_s, seen.high_per_s) == (0, 0, 0)
+
+
+def test_a_single_step_widens_the_interval_and_keeps_zero_in_it() -> None:
+    seen = slope([float(second) for second in range(240)], [5.0] * 120 + [6.0] * 120)
+    assert seen is not None
+    assert seen.low_per_s == 0 < seen.high_per_s
+
+
+def test_too_few_points_have_no_slope() -> None:
+    assert slope([0.0, 1.0], [1.0, 2.0]) is None
+    assert slope([0.0] * 12 + [1.0] * 12, [1.0] * 24) is None
