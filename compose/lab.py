@@ -31,10 +31,15 @@ class MisbehavingService(msgspec.Struct, frozen=True):
 
 
 class Relayed(msgspec.Struct, frozen=True):
-    """A real server that the balancer reaches through a relay, which flips one bit of pixel data of each large image."""
+    """A real server that the balancer reaches through a relay.
+
+    The relay holds back what goes to the node by `delay_s` seconds, or, without a delay, flips one bit of pixel data of each
+    large image.
+    """
 
     node: str
     service: ServiceKind
+    delay_s: float = 0.0
 
 
 class ConfigurationEdit(msgspec.Struct, frozen=True):

@@ -107,7 +107,7 @@ def _network_plants(site: Site) -> tuple[Plant, ...]:
 
 
 def _load_plants(site: Site) -> tuple[Plant, ...]:
-    dicom = site.vip_of("dicom").name
+    dicom, hl7, https = (site.vip_of(service).name for service in ("dicom", "hl7", "https"))
     slow, last = Misbehaviour.SLOW_BY_20_MS, site.node[-1].name
     slowed = tuple(
         Plant(f"node-slowed-{vip.service}", "one node answers 20 ms later", "LOAD-1", vip.name,
@@ -123,6 +123,16 @@ def _load_plants(site: Site) -> tuple[Plant, ...]:
         msgspec.structs.replace(
             _edited("maxconn-too-small", "the balancer takes one DICOM connection at a time", "LOAD-4", dicom,
                     (r"^(\s*maxconn) \d+", r"\1 1")),
+            profile="load"),
+        Plant("slow-path", "the balancer reaches a service through something that takes 10 ms", "LOAD-2", hl7,
+              Defects(relays=tuple(Relayed(node.name, "hl7", delay_s=0.01) for node in site.node)), "load"),
+        msgspec.structs.replace(
+            _edited("capacity-for-two", "a node takes two HL7 connections at a time, enough only while there are two nodes",
+                    "LOAD-3", hl7, (r"^(\s*server (?!backup).*)$", r"\1 maxconn 2")),
+            profile="load"),
+        msgspec.structs.replace(
+            _edited("maxconn-below-the-storm", "the balancer takes a hundred web connections at a time", "STORM-1", https,
+                    (r"^(\s*maxconn) \d+", r"\1 100")),
             profile="load"),
         Plant("generator-starved", "other processes take the CPU from the generator", "LOAD-1", dicom,
               Defects(cpu_hogs_per_core=HOGS_PER_CORE), "load", "unknown"),

@@ -1,7 +1,8 @@
-"""A relay that damages images: one bit of pixel data, in each data set that is large enough, on its way to the node.
+"""A relay between balancer and node that damages images, or is slow.
 
-One process, `python -m simulators.relay SETTINGS.json`, between the balancer and a DICOM service. It follows the PDUs that
-come from the client, so that it never touches a header: only the value of Pixel Data (7FE0,0010) within a P-DATA-TF.
+It flips one bit of pixel data in each data set that is large enough, on its way to the node; or it holds what goes there back
+for a while. One process, `python -m simulators.relay SETTINGS.json`, before one service. To flip, it follows the PDUs
+that come from the client, so that it never touches a header: only the value of Pixel Data (7FE0,0010) within a P-DATA-TF.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ _INTO_THE_VALUE_BYTES = 64  # past the tag's VR and length, and past the item he
 
 
 class RelaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where a relay listens (an inherited socket), where it forwards to, and from which address it does."""
+    """Where a relay listens (an inherited socket), where it forwards to, from which address it does, and what it does there.
+
+    With `delay_s` above 0 it only holds back, by that many seconds, each piece of what goes to the node (at most 64 KiB);
+    else it flips bits.
+    """
 
     listen_fd: int
     upstream_address: str
     upstream_port: int
     source_address: str
+    delay_s: float = 0.0
 
 
 class BitFlipper:
@@ -135,15 +141,20 @@ class Relay:
             return
         for writer in (to_client, to_server):
             writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.gather(_pump(client, to_server, BitFlipper()), _pump(server, to_client, None))
+        flipper = None if settings.delay_s else BitFlipper()
+        await asyncio.gather(_pump(client, to_server, flipper, settings.delay_s), _pump(server, to_client))
         for writer in (to_client, to_server):
             writer.close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flipper: BitFlipper | None) -> None:
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flipper: BitFlipper | None = None, delay_s: float = 0.0
+) -> None:
     """Forward one way until its end, which is passed on: a reset as a reset, an end of stream as one."""
     try:
         while chunk := await reader.read(_CHUNK_BYTES):
+            if delay_s:
+                await asyncio.sleep(delay_s)
             writer.write(flipper.feed(chunk) if flipper else chunk)
             await writer.drain()
         if writer.can_write_eof():
