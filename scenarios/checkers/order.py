@@ -35,10 +35,9 @@ def judge_order(operations: Frame, receipts: Frame, *, at_least: int) -> Finding
         How many messages with an acknowledged successor it takes to say anything.
     """
     messages = _Messages(operations, receipts)
-    overlapping, later_ns = _in_turn(messages)
+    patients, overlapping, later_ns = _in_turn(messages)
     copies, late = _copies(messages, receipts, later_ns)
     followed = int(np.count_nonzero(later_ns < _NEVER))
-    patients = _distinct(messages.patient)
     measured: dict[str, Any] = {
         "patients": patients, "messages": messages.places.count, "messages_followed": followed, "copies": copies,
         "applied_late": late.copies,
@@ -91,21 +90,29 @@ class _Messages:
         self.taken_ns[never] = _NEVER
 
 
-def _in_turn(messages: _Messages) -> tuple[int, Times]:
-    """Return how many messages were begun before their patient's one before was settled; and, for each message, when any
-    later one of its patient was first taken for good.
-    """  # noqa: D205
+def _in_turn(messages: _Messages) -> tuple[int, int, Times]:
+    """Put each patient's messages in the order in which they were begun.
+
+    Returns
+    -------
+    patients, overlapping : int
+        How many patients there are, and how many messages were begun before their patient's one before was settled.
+    later_ns : array of int64
+        For each message, when any later one of its patient was first taken for good.
+    """
     later_ns = np.full(messages.places.count, _NEVER)
-    overlapping = 0
+    patients = overlapping = 0
     generators = (messages.patient >> np.uint64(SEQUENCE_BITS)).astype(np.uint16)
     for generator in np.flatnonzero(np.bincount(generators)):
         own = np.flatnonzero(generators == generator)
         own = own[np.lexsort((messages.begun_ns[own], messages.patient[own]))]
         patient = messages.patient[own]
         settled_ns, begun_ns = messages.settled_ns[own], messages.begun_ns[own]
-        overlapping += int(np.count_nonzero((begun_ns[1:] < settled_ns[:-1]) & (patient[1:] == patient[:-1])))
+        follows = patient[1:] == patient[:-1]
+        patients += len(own) - int(np.count_nonzero(follows))
+        overlapping += int(np.count_nonzero((begun_ns[1:] < settled_ns[:-1]) & follows))
         later_ns[own] = _earliest_later(patient, messages.taken_ns[own])
-    return overlapping, later_ns
+    return patients, overlapping, later_ns
 
 
 def _earliest_later(patient: npt.NDArray[np.uint64], taken_ns: Times) -> Times:
@@ -117,11 +124,6 @@ def _earliest_later(patient: npt.NDArray[np.uint64], taken_ns: Times) -> Times:
         earliest[:-step] = np.where(same, np.minimum(earliest[:-step], earliest[step:]), earliest[:-step])
         step *= 2
     return earliest
-
-
-def _distinct(values: npt.NDArray[np.uint64]) -> int:
-    ordered = np.sort(values)
-    return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + bool(len(ordered))
 
 
 class _Late(NamedTuple):

@@ -7,9 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from scenarios.checkers.witnesses import Heard, hear
+from scenarios.checkers.witnesses import Heard
 from scenarios.findings import Finding, Numbers, failed, listed, passed, unknown
-from scenarios.frames import Frame, columns
+from scenarios.frames import Frame
 from simulators.operations import Outcome
 
 
@@ -50,12 +50,12 @@ def judge_same_node(
         `measured.chance_by_luck` is the chance that as many connections met one node each without any persistence, if the
         nodes were met at random.
     """
-    attempts = columns(operations, "key", "source", "source_port", "node", "outcome")
-    answered = attempts.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
-    heard = hear(answered, receipts, table, log)
-    refused, refused_at_most = attempts.height - answered.height, attempts.height // 20
+    answered = operations.lazy().filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
+    attempts = int(operations.lazy().select(pl.len()).collect().item())
+    heard = Heard(answered, receipts, table, log)
+    refused, refused_at_most = attempts - heard.connections, attempts // 20
     numbers: Numbers = {
-        "measured": _measured(heard, table, answered.height) | {
+        "measured": _measured(heard, table) | {
             "refused_or_lost": refused, "dropped_log_lines": dropped_log_lines,
         },
         "limit": {
@@ -67,24 +67,24 @@ def judge_same_node(
     if broken := _broken(heard, table):
         return failed("balancer", broken, **numbers)
     n, fewest = len(heard.sources), numbers["measured"]["connections_of_a_source_at_least"]
-    silent = _silent(heard, answered.height, dropped_log_lines)
+    silent = _silent(heard, dropped_log_lines)
     if n < sources_at_least or fewest < connections_at_least or silent or refused > refused_at_most:
-        told = f"; of {answered.height} connections {', '.join(silent)}" if silent else ""
+        told = f"; of {heard.connections} connections {', '.join(silent)}" if silent else ""
         return unknown(
             f"{n} sources with at least {fewest} answered connections each, {refused} refused or lost{told}", **numbers
         )
     if len(heard.nodes) < nodes_at_least:
         return failed("balancer", f"all {n} sources met {heard.nodes[0]}: nothing was shared out", **numbers)
     return passed(
-        f"{n} sources, {answered.height} connections in random order, one node each; {', '.join(heard.statements)} agree",
+        f"{n} sources, {heard.connections} connections in random order, one node each; {', '.join(heard.statements)} agree",
         **numbers,
     )
 
 
-def _measured(heard: Heard, table: Mapping[str, str], connections: int) -> dict[str, Any]:
+def _measured(heard: Heard, table: Mapping[str, str]) -> dict[str, Any]:
     return {
         "sources": len(heard.sources),
-        "connections": connections,
+        "connections": heard.connections,
         "connections_of_a_source_at_least": min((sum(met.values()) for met in heard.sources.values()), default=0),
         "sources_that_met_several_nodes": len(_wandering(heard)),
         "sources_without_entry": len(_without_entry(heard, table)),
@@ -102,7 +102,7 @@ def _broken(heard: Heard, table: Mapping[str, str]) -> str:
         examples = [f"{source} met {' then '.join(heard.changes_of(source, 4))}" for source in wandering[:2]]
         return f"{len(wandering)} of {n} sources met several nodes: {_shown(examples, len(wandering))}"
     if heard.disagreements:
-        return f"witnesses disagree: {_shown(heard.contradictions(2), heard.disagreements)}"
+        return f"witnesses disagree: {_shown(heard.contradictions, heard.disagreements)}"
     if without_entry:
         return f"{len(without_entry)} of {n} sources have no table entry: {listed(without_entry, 3)}"
     elsewhere = sorted(source for source, met in heard.sources.items() if met and set(met) != {table[source]})
@@ -117,12 +117,11 @@ def _without_entry(heard: Heard, table: Mapping[str, str]) -> list[str]:
     return sorted(source for source in heard.sources if source not in table)
 
 
-def _silent(heard: Heard, connections: int, dropped_log_lines: int) -> list[str]:
+def _silent(heard: Heard, dropped_log_lines: int) -> list[str]:
     """Say which witnesses named the node of fewer connections than they must have seen."""
-    missing = {"log": min(dropped_log_lines, connections // 20)}
-    return [
-        f"the {name} named {count}" for name, count in heard.statements.items() if count < connections - missing.get(name, 0)
-    ]
+    missing = {"log": min(dropped_log_lines, heard.connections // 20)}
+    expected = {name: heard.connections - missing.get(name, 0) for name in heard.statements}
+    return [f"the {name} named {count}" for name, count in heard.statements.items() if count < expected[name]]
 
 
 def _shown(examples: list[str], of: int) -> str:
