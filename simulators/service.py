@@ -22,6 +22,9 @@ Storage = Literal["keep", "digest"]
 Processes = Annotated[int, Meta(ge=1, le=64)]
 
 
+_BACKLOG_AT = 28  # of struct tcp_info: tcpi_sacked, which for a listening socket is its backlog (tcp(7), net/ipv4/tcp.c)
+
+
 class SettingsError(Exception):
     """The settings of a service cannot be used; the message says which and why."""
 
@@ -117,6 +120,12 @@ def listening_socket(listen_fd: int) -> socket.socket:
         inherited.detach()
         raise SettingsError(f"listen_fd: expected an inherited listening socket, found {listen_fd}, which does not listen")
     return inherited
+
+
+def backlog_of(listening: socket.socket) -> int:
+    """Return the backlog that the maker of a listening socket chose: who listens on it once more must not change it."""
+    info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BACKLOG_AT + 4)
+    return int.from_bytes(info[_BACKLOG_AT:], sys.byteorder)
 
 
 def settings_of_command_line(arguments: list[str]) -> ServiceSettings:

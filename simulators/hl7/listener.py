@@ -2,36 +2,45 @@
 
 Every accepted message is applied to the node's store and receipted before its acknowledgement leaves. What one turn of the
 event loop brought, over all connections, becomes one transaction and one write. A listener that is set to `digest` writes
-receipts alone: it is what load is driven against.
+receipts alone: it is what load is driven against. `processes` of them share one listening socket, store and journal; each
+writes its pulse.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-import socket
 import sqlite3
 import sys
 import time
-from typing import cast
 
 import msgspec
 import uvloop
 import xxhash
 
 from simulators.journal import Flag, Journal, pack_receipt
-from simulators.misbehaviour import LATE_BY_S, Misbehaviour
+from simulators.misbehaviour import Misbehaviour
 from simulators.node_store import NodeStore, Patient, Row
-from simulators.operations import Kind, RecordError, Service, packed_address, run_and_key_of_code
-from simulators.service import ServiceSettings, settings_of_command_line
+from simulators.operations import Kind, RecordError, Service, run_and_key_of_code
+from simulators.prefork import serve_in_processes
+from simulators.pulse import keep_pulse, pulse_path
+from simulators.service import (
+    ServiceSettings,
+    SettingsError,
+    backlog_of,
+    listening_socket,
+    settings_of_command_line,
+)
 
 from .acknowledgement import Acknowledger
 from .content import Content, content_of
 from .known_headers import KnownHeaders, content_in, person_in
 from .lies import Lies
 from .message import Condition, Message, MessageError, wanted_acknowledgements
-from .mllp import Decoder, FrameTooLarge, StrayBytes, frame
+from .mllp import frame
+from .session import LateSession, Session, log
 from .site_knowledge import SiteKnowledge
 
 _MESSAGE, _HL7, _FOREIGN = int(Kind.MESSAGE), int(Service.HL7), int(Flag.FOREIGN)  # an enumeration's member is dear to name
@@ -230,7 +239,7 @@ class Listener:
         if self._lies.accepts_bad_messages and error.condition is not Condition.INTERNAL:
             session.send(self._answer_to(message, b"A", control_id))
             return
-        _log(f"refused a message of {session.peer[0]}: {error.condition.name}, {error.where}")
+        log(f"refused a message of {session.peer[0]}: {error.condition.name}, {error.where}")
         letter = b"R" if message is None or error.condition.is_rejection else b"E"
         session.send(self._answer_to(message, letter, control_id, error))
 
@@ -266,102 +275,9 @@ class Listener:
         return self._updated_ns
 
 
-class Session(asyncio.Protocol):
-    """One connection: cuts frames, hands messages to the listener, ends at the first stray byte.
-
-    Parameters
-    ----------
-    listener : Listener
-        The listener that it belongs to.
-    """
-
-    peer: tuple[str, int]
-    packed_peer: bytes
-    peer_port: int
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self._decoder = Decoder()
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember who calls."""
-        self._transport = cast(asyncio.Transport, transport)  # what a stream server gives
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.peer = transport.get_extra_info("peername")[:2]
-        self.packed_peer, self.peer_port = packed_address(self.peer[0]), self.peer[1]
-        self._listener.sessions.add(self)
-        self._listener.empty.clear()
-
-    def data_received(self, data: bytes) -> None:
-        """Take the messages that the bytes completed."""
-        payload = self._decoder.whole(data)
-        if payload is not None:
-            self._listener.take(self, payload)
-        elif not self._take_all(data):
-            return
-        if len(self._listener.sessions) == 1:
-            self._listener.write()  # nobody else to write together with
-
-    def eof_received(self) -> bool:
-        """Answer what was sent before the end, then close."""
-        self._listener.write()
-        return False
-
-    def connection_lost(self, _: Exception | None) -> None:
-        """Forget the connection."""
-        self._listener.sessions.discard(self)
-        if not self._listener.sessions:
-            self._listener.empty.set()
-        self._transport = None
-
-    def send(self, data: bytes) -> None:
-        """Send, unless the peer has gone or there is nothing to say."""
-        transport = self._transport
-        if data and transport is not None and not transport.is_closing():
-            transport.write(data)
-
-    def close(self) -> None:
-        """Close after what was sent has left."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def _take_all(self, data: bytes) -> bool:
-        """Take whatever frames the bytes complete; False when they end the connection."""
-        try:
-            events = self._decoder.feed(data)
-        except FrameTooLarge as error:
-            self._end(str(error))
-            return False
-        for event in events:
-            if isinstance(event, StrayBytes):
-                self._end(f"expected MLLP frames only, found {len(event.data)} bytes outside of one")
-                return False
-            self._listener.take(self, event.payload)
-        return True
-
-    def _end(self, reason: str) -> None:
-        _log(f"closed the connection of {self.peer[0]}: {reason}")
-        self._listener.write()
-        self.close()
-
-
-class LateSession(Session):
-    """A connection of a slow listener: each answer leaves later by the same time, so that they stay in order."""
-
-    def send(self, data: bytes) -> None:
-        """Send when the time has come, unless the peer has gone by then."""
-        self._listener.loop.call_later(LATE_BY_S, super().send, data)
-
-
 def _cannot_store(error: Exception) -> MessageError:
-    _log(f"cannot store: {error}")
+    log(f"cannot store: {error}")
     return MessageError(Condition.INTERNAL, "MSH", "the message to be stored", "a node that cannot store")
-
-
-def _log(line: str) -> None:
-    with contextlib.suppress(OSError):  # where a disk is full, the log is too: that must keep no answer back
-        print(line, file=sys.stderr, flush=True)  # noqa: T201  a service's log is its standard error
 
 
 async def serve(settings: ServiceSettings) -> None:
@@ -371,12 +287,22 @@ async def serve(settings: ServiceSettings) -> None:
     ----------
     settings : ServiceSettings
         Of an hl7 service; `listen_fd` is the listening socket.
+
+    Raises
+    ------
+    SettingsError
+        When `listen_fd` is not a listening socket.
+    RecordError, OSError, sqlite3.Error
+        When the journal, the pulse or the store cannot be opened.
     """
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
+    listening = listening_socket(settings.listen_fd)
     listener = Listener(settings)
-    server = await loop.create_server(listener.session, sock=socket.socket(fileno=settings.listen_fd))
+    path = pulse_path(settings.node_directory, settings.service)
+    pulse = asyncio.create_task(keep_pulse(path, lambda: len(listener.sessions), lambda: listener.handled))
+    server = await loop.create_server(listener.session, sock=listening, backlog=backlog_of(listening))
     await ended.wait()
     server.close()
     listener.write()
@@ -385,11 +311,45 @@ async def serve(settings: ServiceSettings) -> None:
     with contextlib.suppress(TimeoutError):  # a client that reads nothing is not waited for any longer
         await asyncio.wait_for(listener.empty.wait(), _CLOSE_WITHIN_S)
     listener.close()
+    pulse.cancel()
+    await asyncio.wait((pulse,))
 
 
 def main() -> None:
-    """Run the listener that the command line names."""
-    uvloop.run(serve(settings_of_command_line(sys.argv)))
+    """Run the listener that the command line names; leave with 2, and the reason, when it cannot start."""
+    settings = settings_of_command_line(sys.argv)
+    try:
+        if settings.processes > 1:
+            _prepare_for_several(settings)
+    except (SettingsError, OSError, sqlite3.Error) as error:
+        sys.exit(_cannot_start(settings, error))
+    sys.exit(serve_in_processes(settings.processes, lambda _: _served(settings)))
+
+
+def _prepare_for_several(settings: ServiceSettings) -> None:
+    """Make sure that several processes can do the work of one, before there are any.
+
+    They write one store: SQLite lets one in at a time, and a transaction of one turn is short; each reads what the others
+    have acknowledged. They write one journal: see RecordFile. A connection, and so its order, belongs to one of them.
+    """
+    if settings.has(Misbehaviour.SWAPS_MESSAGES):
+        found = f"{settings.processes}: a message that is held back waits for the next one of its patient in one process"
+        raise SettingsError(f"processes: expected 1 for a listener that swaps messages, found {found}")
+    NodeStore(settings.node_directory, "hl7").close()  # two at once could not make it one that both may write
+    os.environ["UV_TCP_SINGLE_ACCEPT"] = "1"  # else whoever wakes first takes all the connections of a burst
+
+
+def _served(settings: ServiceSettings) -> int:
+    try:
+        uvloop.run(serve(settings))
+    except (SettingsError, RecordError, OSError, sqlite3.Error) as error:
+        return _cannot_start(settings, error)
+    return 0
+
+
+def _cannot_start(settings: ServiceSettings, error: Exception) -> int:
+    log(f"{settings.node} {settings.service}: cannot start: {error}")
+    return 2
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ TIMEOUTS = Timeouts(connect_s=5, negotiate_s=5, send_s=5, response_s=5)
 class RunningListener:
     """A listener process on a port of its own, and what it wrote."""
 
-    def __init__(self, directory: Path, misbehaviour: tuple[Misbehaviour, ...], storage: Literal["keep", "digest"]) -> None:
+    def __init__(
+        self, directory: Path, misbehaviour: tuple[Misbehaviour, ...], storage: Literal["keep", "digest"], processes: int = 1
+    ) -> None:
         self.directory = directory
         self.log = directory / "listener.log"
         directory.mkdir(parents=True, exist_ok=True)
@@ -38,6 +40,7 @@ class RunningListener:
             settings = ServiceSettings(
                 node="mach7-1", service="hl7", listen_fd=server.fileno(), directory=str(directory),
                 site_directories=(str(directory),), misbehaviour=misbehaviour, storage=storage,
+                processes=processes,
             )  # fmt: skip
             file = directory / "hl7.json"
             file.write_bytes(msgspec.json.encode(settings))
@@ -71,11 +74,13 @@ StartListener = Callable[..., RunningListener]
 
 @pytest.fixture
 def start_listener(tmp_path: Path) -> Iterator[StartListener]:
-    """Start listeners: `start_listener(Misbehaviour.…, storage="digest")`."""
+    """Start listeners: `start_listener(Misbehaviour.…, storage="digest", processes=2)`."""
     with ExitStack() as stack:
 
-        def start(*misbehaviour: Misbehaviour, storage: Literal["keep", "digest"] = "keep") -> RunningListener:
-            listener = RunningListener(tmp_path / "mach7-1", misbehaviour, storage)
+        def start(
+            *misbehaviour: Misbehaviour, storage: Literal["keep", "digest"] = "keep", processes: int = 1
+        ) -> RunningListener:
+            listener = RunningListener(tmp_path / "mach7-1", misbehaviour, storage, processes)
             stack.callback(listener.close)
             return listener
 
