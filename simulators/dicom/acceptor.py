@@ -9,14 +9,13 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Protocol, cast
 
 from ..misbehaviour import LATE_BY_S, Misbehaviour
 from ..service import ServiceSettings
 from .dimse import VERIFICATION, CommandField, c_echo_rsp
 from .errors import ProtocolError
-from .framing import Buffer
 from .negotiation import AcceptedContext, AssociateRequested
 from .upper_layer import AbortSource, DataSink, Event, Message, State, UpperLayer
 
@@ -170,14 +169,18 @@ class Acceptor(asyncio.BufferedProtocol):
         """Return an accepted presentation context."""
         return self._layer.contexts[context_id]
 
-    def respond(self, context_id: int, command: Buffer, data: Buffer | None = None) -> None:
-        """Send a response, unless the association is over."""
-        if self._transport is None or self._layer.state is State.CLOSED:
-            return
-        if data is None:
-            self._transport.write(self._layer.command(context_id, command))
-        else:
-            self._transport.write(b"".join(self._layer.message(context_id, command, (data,))))
+    def respond(self, context_id: int, command: bytes) -> None:
+        """Send a response without a data set, unless the association is over."""
+        if not self.is_over:
+            self._send(self._layer.command(context_id, command))
+
+    def respond_with(self, context_id: int, command: bytes, data_sets: Iterable[bytes], last: bytes = b"") -> None:
+        """Send equal responses, each with a data set of its own, and a last one without, at once; unless it is over."""
+        if not self.is_over:
+            pieces = [piece for data in data_sets for piece in self._layer.message(context_id, command, (data,))]
+            if last:
+                pieces.append(self._layer.command(context_id, last))
+            self._send(b"".join(pieces))
 
     def occupy(self, message_id: int) -> None:
         """Let no other request be performed until `free`: this one takes its time."""
@@ -388,9 +391,13 @@ class LateAcceptor(Acceptor):
 
     __slots__ = ()
 
-    def respond(self, context_id: int, command: Buffer, data: Buffer | None = None) -> None:
+    def respond(self, context_id: int, command: bytes) -> None:
         """Send a response when its time has come, unless the association is over by then."""
-        self._entity.loop.call_later(LATE_BY_S, super().respond, context_id, command, data)
+        self._entity.loop.call_later(LATE_BY_S, super().respond, context_id, command)
+
+    def respond_with(self, context_id: int, command: bytes, data_sets: Iterable[bytes], last: bytes = b"") -> None:
+        """Send responses when their time has come, unless the association is over by then."""
+        self._entity.loop.call_later(LATE_BY_S, super().respond_with, context_id, command, tuple(data_sets), last)
 
 
 def _log(line: str) -> None:

@@ -2,14 +2,13 @@
 
 An engine has two steps: `search`, which may run in any thread, then a response for each order that was found, as fast as its
 peer takes them and until the peer cancels. What is shown are the orders that HL7 brought to any node of the site, as they
-are now: nothing is cached.
+are now: every search looks for what is new. What has not changed since is not searched, nor encoded, again.
 """
 
 from __future__ import annotations
 
-import queue
 import sqlite3
-from collections.abc import Iterator
+import threading
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -22,14 +21,15 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from pynetdicom.dsutils import decode
+from pynetdicom.dsutils import decode, encode
 
 from ..journal import Flag, Journal
 from ..misbehaviour import Misbehaviour
-from ..node_store import Order, SiteReader
+from ..node_store import Order
 from ..operations import Kind, RecordError, Service, identity_of_code
 from ..service import ServiceSettings
 from .arrival import UNREADABLE_DATA_SET
+from .order_book import OrderBook
 from .store_handler import COMMENT_LETTERS, Answer
 from .worklist_query import Query, QueryRefused
 
@@ -39,7 +39,8 @@ BETWEEN_CANCELS = 8  # responses sent before the peer is listened to again
 WORKLIST_SYNTAXES = tuple(
     map(str, (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian))
 )
-_ACCESSIONS_AT_A_TIME = 500  # SQLite takes 999 values in one statement
+_MOST_QUERIES = 1024  # that are known again; a modality asks the same one every time
+_MOST_ANSWERS = 65536  # that are kept encoded, at some 500 bytes each
 
 
 class Asked(NamedTuple):
@@ -52,11 +53,16 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The answer to a query: the status of its pending responses, and the orders, in the order of their start."""
+    """The answer to a query: the status of its pending responses, and the orders, in the order of their start.
 
-    pending: int
+    `version` is that of the order book that they are from, `syntax` the transfer syntax of the query and of its responses.
+    """
+
     query: Query
-    orders: list[Order]
+    syntax: UID
+    pending: int
+    orders: tuple[Order, ...] = ()
+    version: int = -1
 
 
 class FindHandler:
@@ -75,34 +81,78 @@ class FindHandler:
 
     def __init__(self, settings: ServiceSettings) -> None:
         hides = settings.has(Misbehaviour.HIDES_ORDERS_OF_OTHERS)
-        self._directories = tuple(map(Path, (settings.directory,) if hides else settings.site_directories))
+        self._book = OrderBook(map(Path, (settings.directory,) if hides else settings.site_directories))
+        self._lock = threading.Lock()  # for the book and for what is known
         self._journal = Journal(settings.node_directory, settings.node, Service.DMWL, shared=settings.processes > 1)
-        self._readers: queue.SimpleQueue[SiteReader] = queue.SimpleQueue()  # those that no search uses just now
+        self._known: dict[tuple[bytes, str], Found] = {}  # by identifier and transfer syntax
+        self._encoded: dict[tuple[object, str], dict[str, tuple[Order, bytes]]] = {}  # by return keys and transfer syntax
+        self._answers = 0  # in all of these
         self._truncates = settings.has(Misbehaviour.TRUNCATES_WORKLIST)
         self._mixes_up = settings.has(Misbehaviour.MIXES_UP_PATIENTS)
         self.heeds_cancel = not settings.has(Misbehaviour.IGNORES_CANCEL)
 
     def search(self, asked: Asked) -> Found | Answer:
         """Note a query of ours in the journal, and find its orders; or return the answer to a query that fails."""
-        syntax = UID(asked.transfer_syntax)
         try:
-            identifier = decode(BytesIO(asked.identifier), syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
-            query = Query(identifier)
+            found = self._known.get(asked[:2]) or _understood(asked)
         except QueryRefused as error:
             return _failure(DOES_NOT_MATCH, str(error))
         except UNREADABLE_DATA_SET:
             return _failure(UNABLE_TO_PROCESS, "the identifier cannot be read")
         try:
-            self._note(asked, query)
-            orders = self._found(query)
+            self._note(asked, found.query)
+            with self._lock:
+                self._book.look()
+                if found.version != self._book.version:
+                    found = found._replace(orders=self._orders(found.query), version=self._book.version)
+                    if len(self._known) >= _MOST_QUERIES:
+                        self._known.clear()
+                    self._known[asked[:2]] = found
         except (RecordError, sqlite3.Error) as error:
             return _failure(OUT_OF_RESOURCES, str(error))
-        return Found(PENDING_WITHOUT_SOME_KEYS if query.has_unsupported_keys else PENDING, query, orders)
+        return found
+
+    def known(self, asked: Asked) -> Found | Answer | None:
+        """Do as `search` does where that takes no time, because nothing has changed; return None where it would."""
+        found = self._known.get(asked[:2])
+        if found is None or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            self._book.look()
+            if found.version != self._book.version:
+                return None
+            self._note(asked, found.query)
+        except (RecordError, sqlite3.Error) as error:
+            return _failure(OUT_OF_RESOURCES, str(error))
+        finally:
+            self._lock.release()
+        return found
+
+    def encoded(self, found: Found, order: Order) -> bytes | None:
+        """Return the response identifier for an order, in the transfer syntax of the query; None when it cannot be encoded.
+
+        For one thread at a time.
+        """
+        answers = self._encoded.setdefault((found.query.return_keys, str(found.syntax)), {})
+        known = answers.get(order.accession)
+        if known is not None and known[0] is order:
+            return known[1]
+        syntax = found.syntax
+        encoded = encode(
+            found.query.answer(order), syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated
+        )  # fmt: skip
+        if encoded is None:
+            return None
+        if self._answers >= _MOST_ANSWERS:
+            self._encoded.clear()
+            self._answers = 0
+        answers[order.accession] = order, encoded
+        self._answers += known is None
+        return encoded
 
     def close(self) -> None:
-        """Close the journal and the databases that no search uses just now."""
-        while not self._readers.empty():
-            self._readers.get_nowait().close()
+        """Close the journal and the databases."""
+        self._book.close()
         self._journal.close()
 
     def _note(self, asked: Asked, query: Query) -> None:
@@ -115,37 +165,20 @@ class FindHandler:
         )  # fmt: skip
         self._journal.append(receipt)
 
-    def _found(self, query: Query) -> list[Order]:
-        try:
-            reader = self._readers.get_nowait()  # opening databases takes longer than asking them
-        except queue.Empty:
-            reader = SiteReader(self._directories)
-        try:
-            found = [order for order in _candidates(reader, query) if query.matches(order)]
-        except sqlite3.Error:
-            reader.close()
-            raise
-        self._readers.put(reader)
+    def _orders(self, query: Query) -> tuple[Order, ...]:
+        found = [order for order in self._book.candidates(query.exact, query.dates) if query.matches(order)]
         found.sort(key=lambda order: (order.start_date, order.start_time, order.accession))
         if self._mixes_up:
             found = [order._replace(patient_name="PREFLIGHT^SOMEBODY^ELSE") for order in found]
-        return found[:-1] if self._truncates and len(found) > 1 else found
+        return tuple(found[:-1] if self._truncates and len(found) > 1 else found)
 
 
-def _candidates(reader: SiteReader, query: Query) -> Iterator[Order]:
-    """Yield the newest state of every order that some node once knew to meet what the query says in SQL.
-
-    Two steps, since the condition may hold for an old state on one node and not for the newest one on another.
-    """
-    where, values = query.narrowed()
-    known = reader.orders(where, values)
-    if where == "1":
-        yield from known
-        return
-    accessions = [order.accession for order in known]
-    for first in range(0, len(accessions), _ACCESSIONS_AT_A_TIME):
-        some = accessions[first : first + _ACCESSIONS_AT_A_TIME]
-        yield from reader.orders(f"accession IN ({','.join('?' * len(some))})", tuple(some))
+def _understood(asked: Asked) -> Found:
+    """Return the answer to a query before anything was searched for."""
+    syntax = UID(asked.transfer_syntax)
+    identifier = decode(BytesIO(asked.identifier), syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
+    query = Query(identifier)
+    return Found(query, syntax, PENDING_WITHOUT_SOME_KEYS if query.has_unsupported_keys else PENDING)
 
 
 def _failure(status: int, comment: str) -> Answer:

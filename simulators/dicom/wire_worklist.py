@@ -1,21 +1,18 @@
-"""Worklist C-FIND on the wire engine: searched in a thread, answered in batches as fast as the peer reads them."""
+"""Worklist C-FIND on the wire engine: searched in a thread unless the answer is known, sent as fast as the peer reads it."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-from pydicom.dataset import Dataset
-from pydicom.uid import UID
-from pynetdicom.dsutils import encode
 
 from ..service import ServiceSettings
 from .acceptor import Acceptor
 from .dimse import CommandField, c_find_rsp
 from .errors import ProtocolError
 from .find_handler import (
-    BETWEEN_CANCELS,
     CANCELLED,
     SUCCESS,
     UNABLE_TO_PROCESS,
@@ -29,6 +26,7 @@ from .upper_layer import Message
 from .worklist_client import MODALITY_WORKLIST
 
 _SEARCHES = 2  # at a time: more would only take turns
+_AT_ONCE = 32  # responses sent with one write, before the peer is listened to again
 
 
 class WorklistProvider:
@@ -60,6 +58,10 @@ class WorklistProvider:
         syntax = association.context(message.context_id).transfer_syntax
         asked = Asked(bytes(message.data or b""), syntax, association.peer, association.calling_ae)
         association.occupy(command.message_id)
+        known = self._handler.known(asked)
+        if known is not None:
+            _Responses(association, message, known, self._handler).send()
+            return
         searched = self._loop.run_in_executor(self._threads, self._handler.search, asked)
         searched.add_done_callback(functools.partial(self._searched, association, message))
 
@@ -78,49 +80,45 @@ class WorklistProvider:
         if error is not None:
             association.abort(repr(error))
             return
-        _Responses(association, message, searched.result(), heeds_cancel=self._handler.heeds_cancel).send()
+        _Responses(association, message, searched.result(), self._handler).send()
 
 
 class _Responses:
     """The responses to one query, sent batch after batch."""
 
-    def __init__(self, association: Acceptor, message: Message, found: Found | Answer, *, heeds_cancel: bool) -> None:
+    def __init__(self, association: Acceptor, message: Message, found: Found | Answer, handler: FindHandler) -> None:
         self._association = association
         self._context_id = message.context_id
         self._message_id = message.command_set.message_id
-        self._syntax = UID(association.context(message.context_id).transfer_syntax)
-        self._heeds_cancel = heeds_cancel
+        self._handler = handler
         self._final = Answer(SUCCESS) if isinstance(found, Found) else found
-        self._matches = map(found.query.answer, found.orders) if isinstance(found, Found) else iter(())
+        self._matches = map(functools.partial(handler.encoded, found), found.orders) if isinstance(found, Found) else iter(())
         pending = found.pending if isinstance(found, Found) else SUCCESS
         self._pending = c_find_rsp(self._message_id, MODALITY_WORKLIST, pending, has_data_set=True)
 
     def send(self) -> None:
         """Send a batch, and go on when the peer has been listened to and reads."""
         association = self._association
-        for _ in range(BETWEEN_CANCELS):
-            if association.is_over:
-                return
-            if self._heeds_cancel and association.is_cancelled(self._message_id):
-                self._end(Answer(CANCELLED))
-                return
-            match = next(self._matches, None)
+        if association.is_over:
+            return
+        if self._handler.heeds_cancel and association.is_cancelled(self._message_id):
+            self._end((), Answer(CANCELLED))
+            return
+        matches: list[bytes] = []
+        for match in itertools.islice(self._matches, _AT_ONCE):
             if match is None:
-                self._end(self._final)
+                self._end(matches, Answer(UNABLE_TO_PROCESS, "an order cannot be encoded"))
                 return
-            encoded = self._encoded(match)
-            if encoded is None:
-                self._end(Answer(UNABLE_TO_PROCESS, "an order cannot be encoded"))
-                return
-            association.respond(self._context_id, self._pending, encoded)
+            matches.append(match)
+        if len(matches) < _AT_ONCE:
+            self._end(matches, self._final)
+            return
+        association.respond_with(self._context_id, self._pending, matches)
         association.when_writable(self.send)
 
-    def _encoded(self, match: Dataset) -> bytes | None:
-        return encode(match, self._syntax.is_implicit_VR, self._syntax.is_little_endian, self._syntax.is_deflated)
-
-    def _end(self, answer: Answer) -> None:
+    def _end(self, matches: Sequence[bytes], answer: Answer) -> None:
         last = c_find_rsp(
             self._message_id, MODALITY_WORKLIST, answer.status, has_data_set=False, error_comment=answer.comment
         )
-        self._association.respond(self._context_id, last)
+        self._association.respond_with(self._context_id, self._pending, matches, last)
         self._association.free()

@@ -6,7 +6,6 @@ Pure: an identifier in, a test and response identifiers out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
@@ -14,6 +13,7 @@ from pydicom.sequence import Sequence
 
 from ..node_store import Order
 from . import matching
+from .order_book import INDEXED
 
 STEP_SEQUENCE = 0x00400100
 _CHARACTER_SET = 0x00080005
@@ -36,20 +36,12 @@ _STEP_KEYS = {  # attributes inside the Scheduled Procedure Step Sequence
     0x00400009: "step_id",
     0x00400007: "description",
 }
-_NARROWED_BY = ("accession", "patient_id", "modality", "station_ae")  # SQL columns compared where the key has no wildcard
 _NOT_TO_BE_DONE = ("CA", "DC")  # cancelled, discontinued
 _Item = Callable[[Order], DataElement]
 
 
 class QueryRefused(Exception):
     """An identifier that is no valid worklist query."""
-
-
-class Narrowed(NamedTuple):
-    """An SQL condition that every matching order meets; the query's own test still decides."""
-
-    where: str
-    values: tuple[str, ...]
 
 
 class Query:
@@ -64,6 +56,17 @@ class Query:
     ------
     QueryRefused
         When it has no keys, more than one item in the Scheduled Procedure Step Sequence, or a key that cannot be one.
+
+    Attributes
+    ----------
+    has_unsupported_keys : bool
+        Whether it wants matching on what is not known here.
+    exact : dict of str to str
+        Values that fields of every matching order have, but for blanks around them.
+    dates : Range or None
+        Where the start date of every matching order lies.
+    return_keys : tuple
+        Tags and VRs of what is answered, of the identifier and of its step: equal ones are answered alike.
     """
 
     def __init__(self, identifier: Dataset) -> None:
@@ -79,25 +82,18 @@ class Query:
         try:
             self._tests = list(self._compiled())
             self._moment = matching.moment_test(self._values.get("start_date", ""), self._values.get("start_time", ""))
-            self._dates = matching.date_range(self._values.get("start_date", ""))
+            self.dates = matching.date_range(self._values.get("start_date", ""))
         except matching.MatchingError as error:
             raise QueryRefused(str(error)) from error
+        exact = {field: self._values.get(field, "").strip() for field in INDEXED}
+        self.exact = {field: key for field, key in exact.items() if key and not set(key) & set("*?")}
         self._answers = [_answer_of(key, _KEYS) for key in keys if key.tag != STEP_SEQUENCE]
+        self.return_keys = _tags(keys), _tags(_keys_of(self._step or Dataset()))
 
     @property
     def patient_id(self) -> str:
         """The key of the patient id, wildcards included; empty when it is universal."""
         return self._values.get("patient_id", "").strip()
-
-    def narrowed(self) -> Narrowed:
-        """Return what the query says in SQL."""
-        exact = {field: self._values.get(field, "").strip() for field in _NARROWED_BY}
-        said = {f"{field} = ?": key for field, key in exact.items() if key and not set(key) & set("*?")}
-        if self._dates and self._dates.low:
-            said["start_date >= ?"] = self._dates.low
-        if self._dates and self._dates.high:
-            said["start_date <= ?"] = self._dates.high
-        return Narrowed(" AND ".join(said) or "1", tuple(said.values()))
 
     def matches(self, order: Order) -> bool:
         """Say whether an order belongs to the answer. Cancelled and discontinued ones never do."""
@@ -155,6 +151,10 @@ def _step_of(identifier: Dataset) -> Dataset | None:
 
 def _vr_of_step(tag: int) -> str:
     return {0x00080060: "CS", 0x00400001: "AE", _STEP_DATE: "DA", _STEP_TIME: "TM", 0x00400009: "SH"}.get(tag, "LO")
+
+
+def _tags(keys: Iterable[DataElement]) -> tuple[tuple[int, str], ...]:
+    return tuple((int(key.tag), str(key.VR)) for key in keys)
 
 
 def _values(keys: Iterable[DataElement], fields: dict[int, str]) -> Iterator[tuple[str, str]]:

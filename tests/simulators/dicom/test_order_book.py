@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from simulators.dicom.matching import Range
+from simulators.dicom.order_book import OrderBook
+from simulators.node_store import NodeStore, Order, database_path
+
+ORDER = Order(
+    "ACC", "PID", "DOE^JANE", "19700102", "F", "CT", "CT_EAST", "20260705", "093000", "STEP", "PROC", "Thorax", "1.2.3", "NW",
+    1,
+)  # fmt: skip
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[OrderBook]:
+    book = OrderBook((tmp_path / "one", tmp_path / "two"))
+    yield book
+    book.close()
+
+
+def orders(book: OrderBook, *, dates: Range | None = None, **exact: str) -> set[Order]:
+    book.look()
+    return set(book.candidates(exact, dates))
+
+
+def put(directory: Path, *rows: Order) -> None:
+    store = NodeStore(directory, "hl7")
+    store.put(*rows)
+    store.close()
+
+
+def test_an_order_is_there_at_the_first_look_after_its_commit(book: OrderBook, tmp_path: Path) -> None:
+    store = NodeStore(tmp_path / "one", "hl7")
+    for number in range(5):
+        store.put(ORDER._replace(accession=f"ACC{number}"))
+        assert {order.accession for order in orders(book)} == {f"ACC{known}" for known in range(number + 1)}
+    store.close()
+
+
+def test_a_site_without_databases_has_no_orders_until_one_is_made(book: OrderBook, tmp_path: Path) -> None:
+    assert orders(book) == set()
+    (tmp_path / "two").mkdir()
+    sqlite3.connect(database_path(tmp_path / "two", "hl7")).close()
+    assert orders(book) == set()
+    put(tmp_path / "two", ORDER)
+    assert orders(book) == {ORDER}
+
+
+@pytest.mark.parametrize("replaced", ["ACC0", "ACC1", "ACC2"])
+def test_a_replaced_row_is_read_again_wherever_it_stands(book: OrderBook, tmp_path: Path, replaced: str) -> None:
+    put(tmp_path / "one", *(ORDER._replace(accession=f"ACC{number}") for number in range(3)))
+    assert len(orders(book)) == 3
+    for status, updated_ns in (("SC", 2), ("CA", 3)):
+        newest = ORDER._replace(accession=replaced, status=status, updated_ns=updated_ns)
+        put(tmp_path / "one", newest)
+        assert newest in orders(book)
+        assert len(orders(book)) == 3
+
+
+@pytest.mark.parametrize("directories", [("one", "two"), ("two", "one")])
+def test_the_newest_state_counts_whichever_node_has_it(book: OrderBook, tmp_path: Path, directories: tuple[str, str]) -> None:
+    newest = ORDER._replace(modality="MR", updated_ns=2)
+    put(tmp_path / directories[0], newest)
+    put(tmp_path / directories[1], ORDER)
+    assert orders(book) == {newest}
+
+
+def test_an_order_that_changed_is_found_by_what_it_is_now_alone(book: OrderBook, tmp_path: Path) -> None:
+    put(tmp_path / "one", ORDER)
+    assert orders(book, modality="CT") == {ORDER}
+    moved = ORDER._replace(modality="MR", start_date="20260801", updated_ns=2)
+    put(tmp_path / "two", moved)
+    assert (orders(book, modality="CT"), orders(book, modality="MR")) == (set(), {moved})
+    assert orders(book, dates=Range("20260701", "20260731")) == set()
+    assert orders(book, dates=Range("20260801", "")) == {moved}
+
+
+def test_candidates_are_narrowed_by_the_condition_that_narrows_most(book: OrderBook, tmp_path: Path) -> None:
+    others = [ORDER._replace(accession=f"ACC{number}", patient_id=f"PID{number}") for number in range(3)]
+    put(tmp_path / "one", *others)
+    assert orders(book, modality="CT", patient_id="PID1") == {others[1]}
+
+
+def test_the_version_changes_with_the_orders_and_stays_without(book: OrderBook, tmp_path: Path) -> None:
+    orders(book)
+    before = book.version
+    put(tmp_path / "one", ORDER)
+    orders(book)
+    after = book.version
+    orders(book)
+    assert (after != before, book.version == after) == (True, True)
+
+
+def test_a_database_that_cannot_be_read_is_read_at_the_next_look(book: OrderBook, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    path = database_path(tmp_path / "one", "hl7")
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        book.look()
+    path.unlink()
+    put(tmp_path / "one", ORDER)
+    assert orders(book) == {ORDER}
