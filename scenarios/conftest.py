@@ -30,6 +30,7 @@ from scenarios.kit import Kit
 from scenarios.load.plan import LoadPlan
 from scenarios.load_plans import Planner
 from scenarios.load_process import LoadRun, play_load
+from scenarios.load_stories import LoadPlayed
 from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, LoadOptions, Options, UsageError, fresh_seed
 from scenarios.play import Script, play, wait_until_up
 from scenarios.preparation import Prepared, prepare
@@ -60,7 +61,7 @@ class Session:
         self.lab: Lab | None = None
         self.run: Run | None = None
         self.episodes: list[Episode] = []
-        self.load_runs: list[LoadRun] = []
+        self.load = LoadPlayed()
         self.is_active = False
 
     def say(self, text: str) -> None:
@@ -198,7 +199,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if state.board is not None:
         state.board.__exit__(None, None, None)
-    report = hand_over(state.acceptance, state.lab, state.run, state.episodes, state.options.out)
+    report = hand_over(state.acceptance, state.lab, state.run, state.episodes, state.load, state.options.out)
     if state.folder is not None:
         state.folder.release()
     if state.board is not None:
@@ -324,7 +325,7 @@ def planner(session: Session, run: Run, kit: Kit, talkers: TalkerFactory) -> Pla
 @pytest.fixture(scope="session")
 def peak_load(session: Session, run: Run, planner: Planner) -> LoadRun:
     """Put the site's peak times 1.5 on all VIPs, or what the options ask for."""
-    return _loaded(session, run, planner.peak(), "the peak", page=session.options.load.page)
+    return _loaded(session, run, "LOAD-1", planner.peak(), "the peak", page=session.options.load.page)
 
 
 @pytest.fixture(scope="session")
@@ -333,7 +334,7 @@ def one_node_load(session: Session, run: Run, planner: Planner) -> LoadRun:
     halted = NodeHalted(run.site.node[0].name)
     try:
         halted.begin(run.lab)
-        return _loaded(session, run, planner.one_node(), f"the peak, {halted.node} halted")
+        return _loaded(session, run, "LOAD-3", planner.one_node(), f"the peak, {halted.node} halted")
     finally:
         halted.end(run.lab)
 
@@ -341,19 +342,20 @@ def one_node_load(session: Session, run: Run, planner: Planner) -> LoadRun:
 @pytest.fixture(scope="session")
 def steps(session: Session, run: Run, planner: Planner) -> LoadRun:
     """Step the load of one VIP after the other up, until something is at its limit."""
-    return _loaded(session, run, planner.steps(), "steps")
+    session.load.required = {vip.service: planner.required_rate(vip.service) for vip in run.site.vip}
+    return _loaded(session, run, "LOAD-4", planner.steps(), "steps")
 
 
 @pytest.fixture(scope="session")
 def storm(session: Session, run: Run, planner: Planner) -> LoadRun:
     """Let every client come back at once."""
-    return _loaded(session, run, planner.storm(), "a storm")
+    return _loaded(session, run, "STORM-1", planner.storm(), "a storm")
 
 
 @pytest.fixture(scope="session")
 def soak(session: Session, run: Run, planner: Planner) -> LoadRun:
     """Put the average rate on all VIPs, for long."""
-    return _loaded(session, run, planner.soak(), "the average rate, for long", page=session.options.load.page)
+    return _loaded(session, run, "SOAK-1", planner.soak(), "the average rate, for long", page=session.options.load.page)
 
 
 @pytest.fixture(scope="session")
@@ -363,11 +365,13 @@ def trials(request: pytest.FixtureRequest, session: Session) -> tuple[Trial, ...
     return tuple(Trial(trial.fault if isinstance(trial, Episode) else trial.name, trial.workload) for trial in played)
 
 
-def _loaded(session: Session, run: Run, plan: LoadPlan, name: str, *, page: int | None = None) -> LoadRun:
+def _loaded(
+    session: Session, run: Run, check: str, plan: LoadPlan, name: str, *, page: int | None = None
+) -> LoadRun:  # fmt: skip
     offered = ", ".join(f"{user.rate:.3g} {user.kind}/s" for user in plan.users if user.rate)
     session.say(f"load: {name}, {plan.duration_s:.0f} s{': ' + offered if offered else ''}")
     played = play_load(run.lab, plan, name, processes=session.options.load.processes, page=page)
-    session.load_runs.append(played)
+    session.load.runs[check] = played
     return played
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import polars as pl
 
 from compose.lab import CanReadJournals, CanSteerBalancer, Lab
@@ -14,6 +15,7 @@ from reports.writer import write_report
 from scenarios.acceptance import Acceptance, sha256
 from scenarios.episodes import Episode
 from scenarios.frames import columns
+from scenarios.load_stories import LoadPlayed
 from scenarios.pictures import pictures_of
 from scenarios.run import Run
 from simulators.operations import RecordError
@@ -71,7 +73,9 @@ def keep_logs(lab: Lab, out: Path) -> None:
     shutil.rmtree(lab.directory, ignore_errors=True)
 
 
-def hand_over(acceptance: Acceptance, lab: Lab | None, run: Run | None, episodes: Sequence[Episode], out: Path) -> Report:
+def hand_over(
+    acceptance: Acceptance, lab: Lab | None, run: Run | None, episodes: Sequence[Episode], load: LoadPlayed, out: Path
+) -> Report:  # fmt: skip
     """Write everything into `out` and return the report.
 
     Without a run (the lab never came up) there is only the report. Where records or logs cannot be written (the disk is
@@ -82,6 +86,7 @@ def hand_over(acceptance: Acceptance, lab: Lab | None, run: Run | None, episodes
         if run is not None:
             operations = write_records(run, out)
             pictures = pictures_of(run.site, operations, episodes, run.started_ns)
+            pictures = msgspec.structs.replace(pictures, load=load.stories(run))
             run.close()
         if lab is not None:
             keep_logs(lab, out)

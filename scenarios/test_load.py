@@ -14,15 +14,13 @@ from scenarios.checkers.knee import judge_knee, steps_of
 from scenarios.checkers.load import judge_load
 from scenarios.checkers.soak import judge_soak
 from scenarios.checkers.storm import judge_storm
-from scenarios.conftest import Judge
-from scenarios.load_plans import Planner
+from scenarios.conftest import Judge, Session
 from scenarios.load_process import LoadRun
+from scenarios.load_stories import PAIRED
 from scenarios.run import Run
 from scenarios.traffic import TalkerFactory
 from scenarios.workloads import StraightFactory, say_in_pairs
 from simulators.operations import Kind
-
-SAID = {"dicom": "images of 8 KiB", "hl7": "messages", "dmwl": "queries without a match", "https": "notes"}
 
 
 @pytest.mark.check("STORM-1")
@@ -48,11 +46,12 @@ def test_the_site_carries_its_peak_and_half_again(run: Run, peak_load: LoadRun, 
 @pytest.mark.check("LOAD-2")
 @pytest.mark.usefixtures("planner")
 def test_what_the_balancer_adds(
-    run: Run, talkers: TalkerFactory, straight_talkers: StraightFactory, vip: Vip, judge: Judge
-) -> None:  # fmt: skip
+    session: Session, run: Run, talkers: TalkerFactory, straight_talkers: StraightFactory, vip: Vip, judge: Judge
+) -> None:
     """Say the same things straight to a node and through the VIP, in pairs, and compare."""
     pairs = say_in_pairs(run, talkers, straight_talkers, run.workload(f"pairs on {vip.name}"), vip)
-    judge(judge_added(vip, {SAID[vip.service]: pairs}))
+    session.load.pairs[vip.name] = pairs
+    judge(judge_added(vip, {PAIRED[vip.service]: pairs}))
 
 
 @pytest.mark.check("LOAD-3")
@@ -63,11 +62,11 @@ def test_one_node_carries_the_peak_alone(run: Run, one_node_load: LoadRun, vip: 
 
 
 @pytest.mark.check("LOAD-4")
-def test_the_knee_and_what_saturates_there(run: Run, steps: LoadRun, planner: Planner, vip: Vip, judge: Judge) -> None:
+def test_the_knee_and_what_saturates_there(session: Session, run: Run, steps: LoadRun, vip: Vip, judge: Judge) -> None:
     """Double the rate from step to step until something gives way, and name it by evidence."""
     operations = _operations(run, steps, vip)
     seen = steps_of(vip, operations, steps.arrivals(), steps.parts)
-    judge(judge_knee(vip, seen, required_per_s=planner.required_rate(vip.service)))
+    judge(judge_knee(vip, seen, required_per_s=session.load.required[vip.service]))
 
 
 @pytest.mark.check("SOAK-1")
