@@ -143,7 +143,8 @@ def say_in_pairs(
     server = next((server for server in vip.real_server if server.node == node), vip.real_server[0])
     straight = make_straight(vip, server, sources[1])
     draw = run.random(f"pairs {vip.name}")
-    pairs = []
+    pairs: list[Pair] = []
+    failures = 0
     for number in range(-_UNPAIRED, PAIRS):
         vip_first = draw.random() < 0.5
         said = [
@@ -151,6 +152,9 @@ def say_in_pairs(
             for talker in ((through, straight) if vip_first else (straight, through))
         ]
         good = all(operation.outcome == Outcome.ACKNOWLEDGED and _node_met(operation) == node for operation in said)
+        failures = 0 if good else failures + 1
+        if failures == _GIVE_UP_AFTER:
+            break
         first_ns, second_ns = (operation.ended_ns - operation.begun_ns for operation in said)
         if number >= 0 and good:
             pairs.append(Pair(second_ns, first_ns, vip_first) if vip_first else Pair(first_ns, second_ns, vip_first))
