@@ -7,7 +7,7 @@ A moment tells of the span that ended at `at_ns` and lasted `over_s`. CPU is in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +16,7 @@ import polars as pl
 GENERATOR, NODE = "generator/", "node/"
 BALANCER, MACHINE, HARNESS = "balancer", "machine", "harness"
 _NS = 1e9
+_LEAST_S = 1e-6
 
 
 class ProcessMoment(NamedTuple):
@@ -109,13 +110,14 @@ class PartsSeen(msgspec.Struct, frozen=True, kw_only=True):
     machine: tuple[MachineMoment, ...] = ()
 
     def during(self, begin_ns: int, end_ns: int) -> PartsSeen:
-        """Return the moments whose middle lies between two times. Processes without any are left out."""
-        inside = [
-            ProcessSeen(seen.part, seen.pid, _between(seen.moments, begin_ns, end_ns)) for seen in self.processes
-        ]  # fmt: skip
+        """Return what was seen between two times: moments that reach beyond them are cut there.
+
+        Rates hold for the part that is left; of the wake-ups as many are taken. Processes without any moment are left out.
+        """
+        inside = [ProcessSeen(seen.part, seen.pid, _beats_cut(seen.moments, begin_ns, end_ns)) for seen in self.processes]
         return PartsSeen(
-            processes=tuple(seen for seen in inside if seen.moments), balancer=_between(self.balancer, begin_ns, end_ns),
-            machine=_between(self.machine, begin_ns, end_ns),
+            processes=tuple(seen for seen in inside if seen.moments), balancer=_cut(self.balancer, begin_ns, end_ns),
+            machine=_cut(self.machine, begin_ns, end_ns),
         )  # fmt: skip
 
     def with_pulses(self, pulses: pl.DataFrame) -> PartsSeen:
@@ -163,14 +165,7 @@ class PartsSeen(msgspec.Struct, frozen=True, kw_only=True):
         return max(0.0, busy_s / self.span_s - sum(self.mean_cores().values()))
 
 
-class _Moment(Protocol):
-    @property
-    def at_ns(self) -> int: ...
-    @property
-    def over_s(self) -> float: ...
-
-
-_M = TypeVar("_M", bound=_Moment)
+_M = TypeVar("_M", BalancerMoment, MachineMoment)
 
 
 def processes_of(pulses: pl.DataFrame) -> tuple[ProcessSeen, ...]:
@@ -236,5 +231,23 @@ def _moments(own: pl.DataFrame) -> tuple[ProcessMoment, ...]:
     return tuple(ProcessMoment(*values) for values in zip(*(column.tolist() for column in columns), strict=True))
 
 
-def _between(moments: tuple[_M, ...], begin_ns: int, end_ns: int) -> tuple[_M, ...]:
-    return tuple(moment for moment in moments if begin_ns <= moment.at_ns - moment.over_s * _NS / 2 <= end_ns)
+def _beats_cut(moments: tuple[ProcessMoment, ...], begin_ns: int, end_ns: int) -> tuple[ProcessMoment, ...]:
+    return tuple(
+        moment._replace(over_s=overlap_s, beats=round(moment.beats * overlap_s / moment.over_s))
+        for moment in moments
+        if (overlap_s := _overlap_s(moment.at_ns, moment.over_s, begin_ns, end_ns))
+    )
+
+
+def _cut(moments: tuple[_M, ...], begin_ns: int, end_ns: int) -> tuple[_M, ...]:
+    return tuple(
+        moment._replace(over_s=overlap_s)
+        for moment in moments
+        if (overlap_s := _overlap_s(moment.at_ns, moment.over_s, begin_ns, end_ns))
+    )
+
+
+def _overlap_s(at_ns: int, over_s: float, begin_ns: int, end_ns: int) -> float:
+    """Return how much of a moment lies between two times; 0 for what is no more than the rounding of a span."""
+    overlap_s = (min(at_ns, end_ns) - max(at_ns - over_s * _NS, begin_ns)) / _NS
+    return min(overlap_s, over_s) if overlap_s > _LEAST_S else 0.0

@@ -120,10 +120,9 @@ def _load_plants(site: Site) -> tuple[Plant, ...]:
             _lying(site, "one-in-5000-lost", "one image in 5,000 is acknowledged and not stored", "LOSS-1", dicom,
                    Misbehaviour.LOSES_EVERY_5000TH),
             profile="load"),
-        msgspec.structs.replace(
-            _edited("maxconn-too-small", "the balancer takes one DICOM connection at a time", "LOAD-4", dicom,
-                    (r"^(\s*maxconn) \d+", r"\1 1")),
-            profile="load"),
+        Plant("maxconn-too-small", "the balancer takes one DICOM connection at a time, and each lasts", "LOAD-4", dicom,
+              Defects(configuration=(ConfigurationEdit(dicom, r"^(\s*maxconn) \d+", r"\1 1"),),
+                      relays=tuple(Relayed(node.name, "dicom", delay_s=0.02) for node in site.node)), "load"),
         Plant("slow-path", "the balancer reaches a service through something that takes 10 ms", "LOAD-2", hl7,
               Defects(relays=tuple(Relayed(node.name, "hl7", delay_s=0.01) for node in site.node)), "load"),
         msgspec.structs.replace(

@@ -137,7 +137,7 @@ def _verdict(
     if not evidence:
         return unknown(f"carried: {rates}; {bent}, and nothing was seen to be at its limit")
     first, others = evidence[0], evidence[1:]
-    subject, named = first.subject, f"{first.part} was at its limit: {first.words}"
+    subject, named = first.subject, f"{first.part} was at the limit: {first.words}"
     if others:
         named += f" (seen besides: {told(others)})"
     if enough and subject == "harness":

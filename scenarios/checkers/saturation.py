@@ -134,10 +134,10 @@ def _machine(parts: PartsSeen) -> Iterator[Evidence]:
     if strange is not None:
         used[STRANGERS] = strange
     ranked = sorted(used.items(), key=lambda item: -item[1])
-    shares = ", ".join(f"{part} {cpu:.2f}" for part, cpu in ranked[:5] if cpu >= 0.01)
+    others = ", ".join(f"{part} {cpu:.2f}" for part, cpu in ranked[1:6] if cpu >= 0.01) or "nobody"
     share = _machine_busy_share(parts)
-    words = f"all {cores} cores of the machine were busy ({share:.0%}), shared by {shares} (in cores)"
-    part = ranked[0][0] if ranked else MACHINE
+    part, most = ranked[0] if ranked else (MACHINE, 0.0)
+    words = f"it used {most:.2f} of the machine's {cores} cores, all busy ({share:.0%}), and shared them with {others}"
     yield Evidence(_MACHINE, -share, part, subject_of(part), words)
 
 

@@ -37,7 +37,7 @@ def test_a_knee_above_what_is_required_passes_and_names_what_bent() -> None:
     assert finding.verdict == "pass"
     assert finding.reason == (
         "the knee is at 40.0 arrivals a second on HL7 (required: 30.0); at 80.0 a second 56.0 were achieved, "
-        "p99 was 900.0 ms (limit 15 ms), where node/n1/hl7 was at its limit: process 100 used 0.99 of its one core"
+        "p99 was 900.0 ms (limit 15 ms), where node/n1/hl7 was at the limit: process 100 used 0.99 of its one core"
     )
     assert (finding.measured["knee_per_s"], finding.measured["saturated"]) == (40, "node/n1/hl7")
 
@@ -53,7 +53,7 @@ def test_a_knee_below_what_is_required_is_the_failure_of_what_bent(seen: PartsSe
 def test_a_generator_that_bent_below_what_is_required_leaves_it_open() -> None:
     finding = judge_knee(VIP, [step(20), bent(40, BUSY_GENERATOR)], required_per_s=30)
     assert (finding.verdict, finding.subject) == ("unknown", "harness")
-    assert "generator/1 was at its limit: used 0.98 of its one core: not the balancer, nor a node" in finding.reason
+    assert "generator/1 was at the limit: used 0.98 of its one core: not the balancer, nor a node" in finding.reason
 
 
 def test_a_generator_that_bent_above_it_says_that_the_balancer_carries_at_least_that() -> None:
@@ -105,8 +105,8 @@ def test_a_step_is_not_carried_when(fields: dict[str, float]) -> None:
         (parts(machine=machine(waiting=4, overflows=1)), "node/n1/hl7", "up to 4 connections waited to be accepted"),
         (BUSY_GENERATOR, "generator/1", "used 0.98 of its one core"),
         (parts(process(lag_ms=60)), "generator/1", "woke up to 60 ms late"),
-        (parts(machine=machine(busy=3.9)), STRANGERS, "all 4 cores of the machine were busy (98%)"),
-        (parts(process(cpu=0.85), machine=machine(busy=1.95, cores=2)), "generator/1", "shared by generator/1 0.85"),
+        (parts(machine=machine(busy=3.9)), STRANGERS, "of the machine's 4 cores, all busy (98%)"),
+        (parts(process(cpu=0.85), machine=machine(busy=1.95, cores=2)), "generator/1", "used 0.85 of the machine's 2 cores"),
     ],
 )  # fmt: skip
 def test_each_sign_of_saturation_is_told_in_words_and_numbers(seen: PartsSeen, part: str, words: str) -> None:

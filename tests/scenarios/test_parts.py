@@ -159,10 +159,18 @@ def test_arrivals_are_read_from_every_generator(tmp_path: Path) -> None:
     assert written(tmp_path, [arrival(0), arrival(1, generator=2)])["generator"].to_list() == [1, 2]
 
 
-def test_only_moments_of_the_time_in_question_are_kept() -> None:
-    seen = parts(process("node/n3/hl7", seconds=[50, 51])).during(10 * SECOND, 12 * SECOND)
-    assert [moment.at_ns // SECOND for moment in seen.machine] == [11, 12]
+def test_what_was_seen_is_cut_at_the_edges_of_a_time() -> None:
+    later = process("node/n3/hl7")._replace(moments=process().moments[49:])
+    seen = parts(later).during(10 * SECOND + SECOND // 4, 12 * SECOND)
+    assert [(moment.at_ns // SECOND, moment.over_s) for moment in seen.machine] == [(11, 0.75), (12, 1.0)]
+    assert [(moment.over_s, moment.beats) for moment in seen.of("generator/1")[0].moments] == [(0.75, 15), (1.0, 20)]
     assert "node/n3/hl7" not in seen.parts
+
+
+def test_cpu_is_the_same_however_pulses_and_samples_fall() -> None:
+    rare = process(cpu=0.9, seconds=range(3, 61, 3))
+    seen = parts(rare).during(10 * SECOND, 12 * SECOND)
+    assert seen.mean_cores()["generator/1"] == pytest.approx(0.9)
 
 
 def test_what_strangers_used_is_what_nobody_of_the_run_did() -> None:
