@@ -66,7 +66,7 @@ class Conductor:
         self._ready: set[str] = set()
         self._done: set[str] = set()
         self._all_done = Event()
-        self._state: Literal["idle", "playing"] = "idle"
+        self._state: Literal["idle", "playing", "ended"] = "idle"
         self._latest_ns = 0
         self._runner.register_message(NUMBER_PLEASE, self._on_number_please)
         self._runner.register_message(READY, self._on_ready)
@@ -74,15 +74,15 @@ class Conductor:
         environment.dispatcher_class = functools.partial(Dispatcher, self)  # type: ignore[assignment]  # it is only called
 
     @property
-    def is_playing(self) -> bool:
-        """Whether a run is under way."""
-        return self._state == "playing"
+    def has_begun(self) -> bool:
+        """Whether Locust's shape has asked how many users there are to be."""
+        return self._state != "idle"
 
     def tick(self) -> tuple[int, float] | None:
         """Say how many users there are to be, as Locust's shapes do: all at once, then None when the run is over."""
         if self._state == "idle":
             self._muster()
-        elif self._is_over():
+        elif self._state == "ended" or self._is_over():
             self._state = "idle"
             return None
         return sum(map(sum, (counts.values() for counts in map(self.users_of, self._parts)))), _SPAWN_RATE
@@ -93,16 +93,21 @@ class Conductor:
         counts = clients_by_kind(self._plan)
         return {name: len(part.clients(counts[kind])) if part else 0 for name, kind in self._kinds.items()}
 
-    def end(self) -> None:
-        """End the run that is played, if there is one; return when every generator has written everything down."""
+    def end(self) -> bool:
+        """End the run that is played; return when every generator has written everything down. False when there is none."""
         if self._state != "playing":
-            return
-        self._broken("the run was ended before its time")
+            return False
+        self._state = "ended"
         for worker in self._parts:
             self._runner.send_message(END, None, worker)
         if not self._all_done.wait(self._finish_s + _ENDS_WITHIN_S):
-            self._broken(f"expected all generators to end, found that {self._missing()} did not")
-        self._state = "idle"
+            self.note_failure(f"expected all generators to end, found that {self._missing()} did not")
+        return True
+
+    def note_failure(self, why: str) -> None:
+        """Let the run count as one that was not played, for a reason."""
+        _logger.critical("%s", why)
+        self.broke.append(why)
 
     def _muster(self) -> None:
         """Fix who takes part, and tell each its part. Every worker that is there is numbered or refused first."""
@@ -120,7 +125,7 @@ class Conductor:
         self._state = "playing"
         self._latest_ns = time.monotonic_ns() + round((self._plan.duration_s + self._finish_s + 60) * 1e9)
         if not present:
-            self._broken("expected a generator at least, found none")
+            self.note_failure("expected a generator at least, found none")
         digest = digest_of(self._plan)
         for worker, part in self._parts.items():
             told = PartOf(plan=str(self._plan_file), digest=digest, place=part.place, generators=part.generators)
@@ -138,10 +143,10 @@ class Conductor:
     def _is_over(self) -> bool:
         present = set(self._workers())
         for worker in self._parts.keys() - self._done - present:
-            self._broken(f"generator {self._parts[worker].generator}: expected it to end in good order, found it gone")
+            self.note_failure(f"generator {self._parts[worker].generator}: expected it to end in good order, found it gone")
             self._is_done(worker)
         if time.monotonic_ns() > self._latest_ns and not self._all_done.is_set():
-            self._broken(f"expected all generators to be done in time, found that {self._missing()} were not")
+            self.note_failure(f"expected all generators to be done in time, found that {self._missing()} were not")
             return True
         return self._all_done.is_set() or bool(self.broke)
 
@@ -165,17 +170,13 @@ class Conductor:
         done = msgspec.convert(msg.data, Done)
         _logger.info("generator %d is done: %d operations", done.generator, done.operations)
         if done.broke:
-            self._broken(f"generator {done.generator}: {done.broke}")
+            self.note_failure(f"generator {done.generator}: {done.broke}")
         self._is_done(msg.node_id)
 
     def _is_done(self, worker: str) -> None:
         self._done.add(worker)
         if self._done >= self._parts.keys():
             self._all_done.set()
-
-    def _broken(self, why: str) -> None:
-        _logger.critical("%s", why)
-        self.broke.append(why)
 
     def _missing(self) -> str:
         return ", ".join(str(self._parts[worker].generator) for worker in self._parts.keys() - self._done)

@@ -5,6 +5,7 @@ A locustfile imports `PlanShape` and its users; importing this module registers 
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import select
@@ -12,6 +13,7 @@ import signal
 import sys
 from typing import Any, ClassVar
 
+import gevent
 from gevent import monkey
 from locust import LoadTestShape, User, events, task
 from locust import log as locust_log
@@ -29,7 +31,7 @@ from .generator import Generator, end_with_parent
 from .plan import PlanError, UserKind
 
 FINISH_S = 30.0  # what is under way when the time is over may take so long, unless --stop-timeout says otherwise
-_PARENT = os.getpid()  # of the workers that --processes forks: they are forked after this was read
+_ENDED_EARLY = "the run was ended before its time"
 _logger = logging.getLogger(__name__)
 
 
@@ -72,47 +74,69 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:  # noq
     if not isinstance(runner, WorkerRunner):
         try:
             plan, plan_file = planned(options)
+            if isinstance(runner, MasterRunner) and options.expect_workers > plan.generators_at_most:
+                raise PlanError(
+                    f"{plan_file}: expected at most {plan.generators_at_most} generators (generators_at_most), found that "
+                    f"{options.expect_workers} workers are waited for"
+                )
         except (PlanError, CardError, SiteError) as error:
             _logger.critical("%s", error)
             sys.exit(1)
         conductor = Conductor(environment, runner, plan, plan_file, finish_s)
         if isinstance(environment.shape_class, PlanShape):
             environment.shape_class.conductor = conductor
-    elif os.getpid() != _PARENT:
-        end_with_parent(_PARENT)
     if not isinstance(runner, MasterRunner):
         generator = Generator(environment, runner, finish_s)
         for user_class in environment.user_classes:
             if issubclass(user_class, PlannedUser):
                 user_class.generator = generator
-    _on_the_end(environment, conductor, generator)
+    _end_well(environment, conductor, generator)
+    if conductor and options.headless:
+        _end_at_signals(conductor)
+    elif isinstance(runner, WorkerRunner):
+        gevent.signal_handler(signal.SIGINT, os.kill, os.getpid(), signal.SIGTERM)  # Locust's own way to end in good order
 
 
-def _on_the_end(environment: Environment, conductor: Conductor | None, generator: Generator | None) -> None:
+def _end_well(environment: Environment, conductor: Conductor | None, generator: Generator | None) -> None:
     """Let every end of a run be one in good order, and the exit code say whether the run was played."""
 
     def on_stopping(**_: Any) -> None:  # noqa: ANN401
-        if generator:
-            generator.halt()
-
-    def on_quitting(**_: Any) -> None:  # noqa: ANN401
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
         if conductor:
             conductor.end()
         if generator:
             generator.halt()
+
+    def on_quitting(**_: Any) -> None:  # noqa: ANN401
+        if conductor and conductor.end():
+            conductor.note_failure(_ENDED_EARLY)
+        if generator:
+            generator.halt()
             generator.close()
-        is_broken = (
-            (conductor and conductor.broke) or locust_log.unhandled_greenlet_exception or environment.process_exit_code
-        )
-        environment.process_exit_code = 1 if is_broken else 0
+        is_broken = conductor is not None and bool(conductor.broke)
+        is_broken = is_broken or locust_log.unhandled_greenlet_exception or bool(environment.process_exit_code)
+        environment.process_exit_code = int(is_broken)
 
     environment.events.test_stopping.add_listener(on_stopping)
     environment.events.quitting.add_listener(on_quitting)
 
 
+def _end_at_signals(conductor: Conductor) -> None:
+    """End in good order at SIGTERM and Ctrl-C: while a shape is played headless, Locust itself does not mind the first."""
+
+    def end() -> None:
+        if not conductor.has_begun:
+            sys.exit(1)
+        if conductor.end():
+            conductor.note_failure(_ENDED_EARLY)
+
+    gevent.signal_handler(signal.SIGTERM, end)
+    gevent.signal_handler(signal.SIGINT, end)
+
+
 # Our clients ask, without waiting, whether something came on a connection. gevent's poll takes a turn of its loop to answer
 # that, which costs an operation as much again as all the rest of it; the kernel's own does not wait either.
 setattr(select, "poll", monkey.get_original("select", "poll"))  # noqa: B010  to mypy it is a class
+# In the child at once: while it looks for its master, Locust tells us nothing, and it looks for five minutes.
+os.register_at_fork(after_in_child=functools.partial(end_with_parent, os.getpid()))
 events.init_command_line_parser.add_listener(_on_parser)
 events.init.add_listener(_on_init)
