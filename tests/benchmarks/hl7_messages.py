@@ -2,8 +2,8 @@
 
 Both pairs send requests and replies of the same sizes over as many connections, one message in flight on each. The peer is a
 plain ping-pong: on both sides a thread for each connection that sends and receives in turn, blocking, with TCP_NODELAY, and
-reads nothing but lengths. On our side one connection is driven by `InterfaceEngine` as it is, and 32 by one thread that polls
-32 of the engine's sans-IO exchanges: in Python, threads would wait for one another.
+reads nothing but lengths. On our side one connection is driven by an `InterfaceEngine` that waits awake (`eager`), and 32 by
+one thread that polls 32 of the engine's sans-IO exchanges: in Python, threads would wait for one another.
 
 The client's side has one processor and the server's side, with the balancer, the others, for both pairs alike: in reality
 they are machines of their own. Left to itself the scheduler may put both ends of a ping-pong on one processor, where a
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -39,29 +39,15 @@ from simulators.journal import journal_path, read_receipts
 from simulators.operations import IdentitySource, Kind, Operation, Outcome, Phase, Service
 from simulators.service import ServiceSettings
 
+from .nodes import compiled_pingpong, haproxy
 from .rows import BarError, Row, row_of_rounds
 
 _ADDRESS = "127.0.0.1"
 _SOURCE = "127.1.0.1"
 _TIMEOUTS = Timeouts()
-_RATIO_MIN = 0.5
+_RATIO_MIN = 0.6
 _CONNECTIONS = (1, 32)
 _UNIT = "messages/s"
-_HAPROXY = """\
-global
-    maxconn 1000
-defaults
-    mode tcp
-    timeout connect 5s
-    timeout client 1m
-    timeout server 1m
-listen ours
-    bind 127.0.0.1:{ours}
-    server ours 127.0.0.1:{listener}
-listen peer
-    bind 127.0.0.1:{peer}
-    server peer 127.0.0.1:{pingpong}
-"""
 
 
 class Way(NamedTuple):
@@ -99,24 +85,24 @@ def run(rounds: int, quick: bool) -> list[Row]:
     rows = []
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="preflight-bench-")))
-        stack.enter_context(_on_processor(0))
-        pingpong = _compiled(directory)
+        stack.enter_context(on_processor(0))
+        pingpong = compiled_pingpong(directory)
         listener = stack.enter_context(_listener(directory))
         work = _work(count, listener)
         peer = stack.enter_context(_pingpong_server(pingpong, work))
-        balanced = stack.enter_context(_haproxy(directory, listener, peer))
+        with on_other_processors():
+            ports = stack.enter_context(haproxy(directory, {"ours": listener, "peer": peer}))
         sent = 1  # the message that the sizes were taken from
-        for way in (Way("straight", listener, peer), Way("through HAProxy", *balanced)):
+        for way in (Way("straight", listener, peer), Way("through HAProxy", ports["ours"], ports["peer"])):
             for connections in _CONNECTIONS:
                 ours, theirs = [], []
                 for _ in range(rounds + 1):
                     ours.append(_our_rate(way.ours, connections, work))
                     theirs.append(_peer_rate(pingpong, way.peer, connections, work))
                     sent += count
-                name = f"HL7, {way.name}, {connections} connection{'s'[: connections > 1]}"
-                bars = {"C ping-pong": _RATIO_MIN}
-                peers: dict[str, Sequence[float]] = {"C ping-pong": theirs[1:]}  # the first round warms up
-                rows.append(row_of_rounds(name, _UNIT, ours[1:], peers, ratio_min=bars))
+                name = f"HL7 messages/s {way.name}, {connections} connection{'s'[: connections > 1]}"
+                bars = {"limit": _RATIO_MIN}  # the first round warms up
+                rows.append(row_of_rounds(name, _UNIT, ours[1:], {}, limit=theirs[1:], ratio_min=bars))
         _check_receipts(directory, sent)
     return rows
 
@@ -132,7 +118,7 @@ def _our_rate(port: int, connections: int, work: Work) -> float:
 
 
 def _drive_one(target: Target, _: int, work: Work) -> tuple[float, list[Operation]]:
-    engine = InterfaceEngine(target, _SOURCE, timeouts=_TIMEOUTS)
+    engine = InterfaceEngine(target, _SOURCE, timeouts=_TIMEOUTS, eager=True)
     engine.open()
     begin = time.perf_counter()
     operations = [engine.send(message, attempt) for message, attempt in work.messages]
@@ -225,17 +211,25 @@ def _check_receipts(directory: Path, sent: int) -> None:
         raise BarError(f"HL7: expected a receipt for each of {sent} messages, found {found}")
 
 
-def _compiled(directory: Path) -> Path:
-    program, source = directory / "pingpong", Path(__file__).with_name("pingpong.c")
-    subprocess.run(["gcc", "-O2", "-pthread", "-o", str(program), str(source)], check=True)
-    return program
+@contextmanager
+def on_processor(number: int) -> Iterator[None]:
+    """Keep this process, and what it starts, to one processor; to all there are where there is but one."""
+    before = os.sched_getaffinity(0)
+    with _on({sorted(before)[number % len(before)]}):
+        yield
 
 
 @contextmanager
-def _on_processor(number: int) -> Iterator[None]:
-    """Keep this process, and what it starts, to one processor; to all there are where there is but one."""
+def on_other_processors() -> Iterator[None]:
+    """Start programs on the processors that this process keeps away from; on its own where there are no others."""
+    with _on(set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0) or os.sched_getaffinity(0)):
+        yield
+
+
+@contextmanager
+def _on(processors: set[int]) -> Iterator[None]:
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(before)[number % len(before)]})
+    os.sched_setaffinity(0, processors)
     try:
         yield
     finally:
@@ -247,10 +241,8 @@ def _started(
     command: list[str], *, pass_fds: tuple[int, ...] = (), stdout: int | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a program on the other processors until the end of the block."""
-    own = os.sched_getaffinity(0)
-    others = set(range(os.cpu_count() or 1)) - own
-    process = subprocess.Popen(command, text=True, pass_fds=pass_fds, stdout=stdout)
-    os.sched_setaffinity(process.pid, others or own)  # before it has a thread: they inherit it
+    with on_other_processors():
+        process = subprocess.Popen(command, text=True, pass_fds=pass_fds, stdout=stdout)
     try:
         yield process
     finally:
@@ -278,23 +270,3 @@ def _pingpong_server(pingpong: Path, work: Work) -> Iterator[int]:
     with _started(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None  # it is a pipe
         yield int(process.stdout.readline())
-
-
-@contextmanager
-def _haproxy(directory: Path, listener: int, pingpong: int) -> Iterator[tuple[int, int]]:
-    with socket.create_server((_ADDRESS, 0)) as one, socket.create_server((_ADDRESS, 0)) as other:
-        ports = one.getsockname()[1], other.getsockname()[1]
-    file = directory / "haproxy.cfg"
-    file.write_text(_HAPROXY.format(ours=ports[0], peer=ports[1], listener=listener, pingpong=pingpong))
-    with _started(["/usr/sbin/haproxy", "-db", "-f", str(file)]):
-        deadline = time.monotonic() + 10
-        for port in ports:
-            while not _answers(port):
-                if time.monotonic() > deadline:
-                    raise BarError(f"HAProxy: expected it to listen on {_ADDRESS}:{port} within 10 s, found it does not")
-        yield ports
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((_ADDRESS, port)) == 0
