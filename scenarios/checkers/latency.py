@@ -21,8 +21,8 @@ from simulators.operations import Kind, Outcome, Service
 
 CONFIDENCE = 0.95
 MOST_STEPS = 1 << 16  # of a run: a step's number fits into 16 bits
-_LATENCY_BITS = np.uint64(48)  # of nanoseconds: 78 hours
-_LATENCY = np.uint64((1 << 48) - 1)
+_LATENCY_BITS = 47  # of nanoseconds: 39 hours
+_LATENCY = (1 << _LATENCY_BITS) - 1
 _CURVE_POINTS_A_DECADE = 40
 _NAMES = {
     (Service.DICOM, Kind.ECHO): "C-ECHO",
@@ -98,12 +98,11 @@ def latencies(operations: Frame) -> list[ClassLatency]:
     operations : frame of operations
         Of any services.
     """
-    timed = _timed(operations, 0, None).select("code", "done", "latency_ns").collect()
+    timed = _timed(operations, 0, None)
+    failed = dict(timed.filter(~pl.col("done")).group_by("code").len().collect().iter_rows())
     found = []
-    for service, name, own in _classes(timed):
-        latency_ns = np.sort(own.filter("done")["latency_ns"].to_numpy())
-        if len(latency_ns):
-            found.append(_class_latency(service, name, latency_ns, own.height - len(latency_ns)))
+    for code, latency_ns in _by_class(timed.filter("done").select("code", "latency_ns").collect()):
+        found.append(_class_latency(code, np.sort(latency_ns), failed.get(code, 0)))
     return found
 
 
@@ -124,20 +123,24 @@ def classes_over_time(operations: Frame, started_ns: int, step_s: float = 1.0) -
     ValueError
         When the steps are too many.
     """
-    timed = _collected(_timed(operations, started_ns, step_s).select("code", "done", "latency_ns", "step", "size_bytes"))
-    steps = int(timed["step"].max()) + 1 if timed.height else 0  # type: ignore[arg-type]
+    timed = _timed(operations, started_ns, step_s)
+    of_step = timed.group_by("code", "step", "done").agg(pl.len().alias("count"), pl.col("size_bytes").sum())
+    counts = _collected(of_step)
+    steps = int(counts["step"].max()) + 1 if counts.height else 0  # type: ignore[arg-type]
+    both = pl.col("step").cast(pl.Int64) * (1 << _LATENCY_BITS) + pl.col("latency_ns")  # see _quantiles_of_steps
+    sortable = dict(_by_class(timed.filter("done").select("code", both).collect()))
     found = []
-    for service, name, own in _classes(timed):
-        done = own.filter("done")
-        p50_s, p99_s, max_s = _quantiles_of_steps(done, steps)
-        counts, failures = (
-            np.bincount(part["step"].to_numpy(), minlength=steps) for part in (done, own.filter(~pl.col("done")))
+    for code in counts["code"].unique().sort().to_list():
+        service, name = _class_of(code)
+        done, failed = (
+            counts.filter((pl.col("code") == code) & condition) for condition in (pl.col("done"), ~pl.col("done"))
         )
-        moved = np.bincount(done["step"].to_numpy(), weights=done["size_bytes"].to_numpy(), minlength=steps)
+        p50_s, p99_s, max_s = _quantiles_of_steps(sortable.get(code, np.empty(0, np.int64)), steps)
         found.append(
             ClassOverTime(
-                service=service, name=name, step_s=step_s, operations_per_s=_floats(counts / step_s),
-                errors_per_s=_floats(failures / step_s), bytes_per_s=_floats(moved / step_s),
+                service=service, name=name, step_s=step_s,
+                operations_per_s=_per_s(done, "count", steps, step_s), errors_per_s=_per_s(failed, "count", steps, step_s),
+                bytes_per_s=_per_s(done, "size_bytes", steps, step_s),
                 p50_s=_floats(p50_s), p99_s=_floats(p99_s), max_s=_floats(max_s),
             )
         )  # fmt: skip
@@ -182,7 +185,8 @@ def enclosing_places(n: int, share: float, confidence: float = CONFIDENCE) -> tu
     return (low - 1 if low >= 1 else None), (high - 1 if high <= n else None)
 
 
-def _class_latency(service: Service, name: str, latency_ns: Times, failed: int) -> ClassLatency:
+def _class_latency(code: int, latency_ns: Times, failed: int) -> ClassLatency:
+    service, name = _class_of(code)
     p50_s, p90_s, p95_s, p99_s, p999_s = (_quantile_s(latency_ns, share) for share in (0.5, 0.9, 0.95, 0.99, 0.999))
     low, high = enclosing_places(len(latency_ns), 0.99)
     return ClassLatency(
@@ -232,10 +236,15 @@ def _collected(timed: pl.LazyFrame) -> pl.DataFrame:
         raise ValueError(f"step_s: expected a run of at most {MOST_STEPS} steps, found more: take longer ones") from error
 
 
-def _classes(timed: pl.DataFrame) -> Iterator[tuple[Service, str, pl.DataFrame]]:
+def _by_class(timed: pl.DataFrame) -> Iterator[tuple[int, Times]]:
+    """Yield each class's number, in order, and the values of the second column that belong to it."""
     for code in timed["code"].unique().sort().to_list():
-        service, kind = Service(code >> 9), Kind(code >> 1 & 0xFF)
-        yield service, class_name(service, kind, is_large=bool(code & 1)), timed.filter(pl.col("code") == code)
+        yield code, timed.lazy().filter(pl.col("code") == code).select(timed.columns[1]).collect().to_series().to_numpy()
+
+
+def _class_of(code: int) -> tuple[Service, str]:
+    service = Service(code >> 9)
+    return service, class_name(service, Kind(code >> 1 & 0xFF), is_large=bool(code & 1))
 
 
 def class_name(service: Service, kind: Kind, *, is_large: bool = False) -> str:
@@ -245,24 +254,27 @@ def class_name(service: Service, kind: Kind, *, is_large: bool = False) -> str:
     return _NAMES.get((service, kind), f"{service.name} {kind.name.lower().replace('_', ' ')}")
 
 
-def _quantiles_of_steps(done: pl.DataFrame, steps: int) -> Sequence[npt.NDArray[np.float64]]:
+def _quantiles_of_steps(sortable: Times, steps: int) -> Sequence[npt.NDArray[np.float64]]:
     """Return the median, p99 and maximum of each step, nan where there was none.
 
     A step's number and a latency make one number of 64 bits: once these are sorted, each step's latencies lie side by side,
     in order.
     """
-    step = done["step"].to_numpy()
-    ordered = np.sort(step.astype(np.uint64) << _LATENCY_BITS | done["latency_ns"].to_numpy().astype(np.uint64))
-    counts = np.bincount(step, minlength=steps)
-    begin = np.cumsum(counts) - counts
+    ordered = np.sort(sortable)
+    begin = np.searchsorted(ordered, np.arange(steps + 1) << _LATENCY_BITS)
+    counts = np.diff(begin)
     seen = counts > 0
     found = []
     for share in (0.5, 0.99, 1.0):
-        place = begin + np.maximum(np.ceil(counts * share).astype(np.int64), 1) - 1
+        place = begin[:-1] + np.maximum(np.ceil(counts * share).astype(np.int64), 1) - 1
         of_step = np.full(steps, np.nan)
         of_step[seen] = (ordered[place[seen]] & _LATENCY) / 1e9
         found.append(of_step)
     return found
+
+
+def _per_s(counts: pl.DataFrame, column: str, steps: int, step_s: float) -> tuple[float, ...]:
+    return _floats(np.bincount(counts["step"].to_numpy(), counts[column].to_numpy(), steps) / step_s)
 
 
 def _shares(operations: Frame, column: str, started_ns: int, step_s: float, busiest: int | None) -> list[ShareOverTime]:

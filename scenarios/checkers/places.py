@@ -50,12 +50,13 @@ class Places:
         if self._sorted is not None:
             self.count = len(self._sorted)
             return
-        self._number = np.full(span + 1, -1, np.int32)  # the last place is that of all unknown keys
+        known = np.zeros(span + 1, np.bool_)  # the last place is that of all unknown keys
         for block in _blocks(keys):
-            self._number[self._offsets(block)] = 0
-        known = np.flatnonzero(self._number == 0)
-        self._number[known] = np.arange(len(known), dtype=np.int32)
-        self.count = len(known)
+            known[self._offsets(block)] = True
+        self._number = np.cumsum(known, dtype=np.int32)
+        self.count = int(self._number[-1])
+        self._number -= 1
+        self._number[~known] = -1
 
     def of(self, keys: Keys) -> Found:
         """Return the number of each key, -1 for one that was not among those given."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from scenarios.checkers.places import Places
 from scenarios.findings import Finding, failed, listed, passed, unknown
-from scenarios.frames import Frame, columns
+from scenarios.frames import Frame, batches, columns
 
 
 def judge_seen_source(operations: Frame, receipts: Frame, *, balancer: str, transparent: bool, at_least: int) -> Finding:
@@ -28,39 +30,66 @@ def judge_seen_source(operations: Frame, receipts: Frame, *, balancer: str, tran
     at_least : int
         How many receipts it takes.
     """
-    sent = columns(operations, "key", "source")
-    places = Places(sent["key"].to_numpy())
-    seen = columns(receipts, "key", "peer", "node")
-    seen = seen.filter(pl.Series(places.of(seen["key"].to_numpy()) >= 0, dtype=pl.Boolean))
-    wrong = _of_nobody(seen, sent, places) if transparent else seen.filter(pl.col("peer") != balancer)
-    peers = {str(peer): int(count) for peer, count in seen.group_by("peer").len().sort("peer").head(5).iter_rows()}
+    seen = _seen(operations, receipts, None if transparent else balancer)
     measured: dict[str, Any] = {
-        "receipts": seen.height,
-        "wrong": wrong.height,
-        "peers": peers,
-        "nodes": seen["node"].n_unique(),
+        "receipts": sum(seen.peers.values()),
+        "wrong": sum(seen.wrong.values()),
+        "peers": dict(sorted(seen.peers.items())[:5]),
+        "nodes": len(seen.nodes),
     }
     limit = {"wrong": 0, "receipts_at_least": at_least, "expected_peer": "the client's address" if transparent else balancer}
-    if wrong.height:
-        examples = sorted(map(str, wrong["peer"].unique().to_list()))
+    if seen.wrong:
+        examples = sorted(seen.wrong)
         expected = "the client's own address" if transparent else f"the balancer's address {balancer}"
         return failed("balancer", f"nodes saw {listed(examples, 3)} instead of {expected}", measured=measured, limit=limit)
-    if seen.height < at_least:
-        return unknown(f"only {seen.height} receipts name their peer", measured=measured, limit=limit)
+    if measured["receipts"] < at_least:
+        return unknown(f"only {measured['receipts']} receipts name their peer", measured=measured, limit=limit)
+    whom = "the clients" if transparent else balancer
     return passed(
-        f"{seen.height} receipts on {measured['nodes']} nodes, all from {'the clients' if transparent else balancer}",
+        f"{measured['receipts']} receipts on {measured['nodes']} nodes, all from {whom}",
         measured=measured, limit=limit,
     )  # fmt: skip
 
 
-def _of_nobody(seen: pl.DataFrame, sent: pl.DataFrame, places: Places) -> pl.DataFrame:
+class _Seen(NamedTuple):
+    """How many receipts there are of what was sent, by the peer that they name; the wrong peers among them; the nodes."""
+
+    peers: Counter[str]
+    wrong: Counter[str]
+    nodes: set[str]
+
+
+def _seen(operations: Frame, receipts: Frame, expected: str | None) -> _Seen:
+    """Count the receipts of what was sent, piece by piece; `expected` is the peer of all of them, None for the sources."""
+    sent = columns(operations, "key", "source")
+    places = Places(sent["key"].to_numpy())
+    last_source = None
+    if expected is None:
+        last_source = np.zeros(places.count, np.uint32)
+        last_source[places.of(sent["key"].to_numpy())] = sent["source"].to_physical().to_numpy()
+    seen = _Seen(Counter(), Counter(), set())
+    for batch in batches(receipts, "key", "peer", "node"):
+        at = places.of(batch["key"].to_numpy())
+        own = batch.filter(pl.Series(at >= 0, dtype=pl.Boolean))
+        if last_source is None:
+            wrong = own.filter(pl.col("peer") != expected)
+        else:
+            wrong = _of_nobody(own, last_source[at[at >= 0]], sent)
+        seen.peers.update(_peers(own))
+        seen.wrong.update(_peers(wrong))
+        seen.nodes.update(own["node"].unique().to_list())
+    return seen
+
+
+def _of_nobody(own: pl.DataFrame, source: npt.NDArray[np.uint32], sent: pl.DataFrame) -> pl.DataFrame:
     """Return the receipts whose peer is the source of no attempt at the same identity.
 
-    Nearly every identity has one source: those whose peer is its last one need no join.
+    `source` is that of the last attempt, as its categorical's number. Nearly every identity has one source: those whose peer
+    that is need no join.
     """
-    last = np.zeros(places.count, np.uint32)
-    last[places.of(sent["key"].to_numpy())] = sent["source"].to_physical().to_numpy()
-    suspect = seen["peer"].to_physical().to_numpy() != last[places.of(seen["key"].to_numpy())]
-    return seen.filter(pl.Series(suspect, dtype=pl.Boolean)).join(
-        sent, left_on=["key", "peer"], right_on=["key", "source"], how="anti"
-    )
+    suspect = pl.Series(own["peer"].to_physical().to_numpy() != source, dtype=pl.Boolean)
+    return own.filter(suspect).join(sent, left_on=["key", "peer"], right_on=["key", "source"], how="anti")
+
+
+def _peers(receipts: pl.DataFrame) -> dict[str, int]:
+    return {str(peer): int(count) for peer, count in receipts.group_by("peer").len().iter_rows()}

@@ -40,7 +40,7 @@ MILLIONS = (1, 5, 20)
 SECOND = 10**9
 SECONDS_MAX, GB_MAX, GROWTH_MAX = 20.0, 1.5, 1.25
 _COLUMNS = (
-    "key", "patient", "kind", "service", "outcome", "attempt", "workload", "intended_ns", "begun_ns", "ended_ns",
+    "key", "kind", "service", "outcome", "attempt", "workload", "intended_ns", "begun_ns", "ended_ns",
     "size_bytes", "digest_a", "digest_b", "source", "source_port", "node",
 )  # fmt: skip
 
@@ -62,12 +62,9 @@ def judge_all(directory: Path) -> Judged:
     verdicts: dict[str, str] = {}
     operations = 0
     for service in Service:
-        own = columns(history.filter(pl.col("service") == int(service)), *_COLUMNS)
-        operations += own.height
-        receipts = scan_receipts([journal_path(place.nodes / node, service) for node in NODES])
-        found = _verdicts(service, own, receipts)
+        found, count = _of_service(service, history, place)
         verdicts |= {f"{name}/{service.name}": finding.verdict for name, finding in found.items()}
-        _summarise(own)
+        operations += count
     return Judged(
         seconds=time.perf_counter() - begun_s,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
@@ -76,10 +73,25 @@ def judge_all(directory: Path) -> Judged:
     )
 
 
+def _of_service(service: Service, history: pl.LazyFrame, place: Place) -> tuple[dict[str, Finding], int]:
+    """Judge one service and sum it up; return the findings and how many operations it had.
+
+    Order is judged piece by piece, in the memory that is free before what all others share is read.
+    """
+    operations = history.filter(pl.col("service") == int(service))
+    receipts = scan_receipts([journal_path(place.nodes / node, service) for node in NODES])
+    found: dict[str, Finding] = {}
+    if service is Service.HL7:
+        found["order"] = judge_order(operations, own_receipts(receipts, RUN), at_least=1000)
+    shared = columns(operations, *_COLUMNS)
+    found |= _verdicts(service, shared, receipts)
+    _summarise(shared)
+    return found, shared.height
+
+
 def _verdicts(service: Service, operations: pl.DataFrame, receipts: pl.LazyFrame) -> dict[str, Finding]:
     """Judge one service by every checker that applies to it."""
     found: dict[str, Finding] = {}
-    stored = own_receipts(receipts, RUN)
     seen = receipts.filter((pl.col("run") == RUN) & (pl.col("flags") & int(Flag.FOREIGN) == 0))
     found["same node"] = judge_same_node(
         operations, seen, _table(service), _log(service), sources_at_least=20, connections_at_least=10
@@ -90,10 +102,8 @@ def _verdicts(service: Service, operations: pl.DataFrame, receipts: pl.LazyFrame
     found["swiftness"] = within_limit(found["same node"], operations, 10.0)
     found["trials"] = through_every_trial(found["same node"], operations, [_TRIAL])
     if service is not Service.DMWL:
-        found["loss"] = judge_loss(operations, stored, at_least=1000, payload="payloads")
+        found["loss"] = judge_loss(operations, own_receipts(receipts, RUN), at_least=1000, payload="payloads")
         found["resends"] = resent_in(found["loss"], operations, [_TRIAL])
-    if service is Service.HL7:
-        found["order"] = judge_order(operations, stored, at_least=1000)
     return found
 
 
@@ -107,7 +117,8 @@ def _summarise(operations: pl.DataFrame) -> None:
 
 def _spread(operations: pl.DataFrame) -> Finding:
     """Judge the spread of all sources, and the share of each in what was sent."""
-    first = operations.filter(pl.col("node") != "").group_by("source").agg(pl.col("node").first())
+    answered = operations.lazy().filter(pl.col("node") != "")
+    first = answered.group_by("source").agg(pl.col("node").first()).collect()
     met = {str(node): int(count) for node, count in first.group_by("node").len().iter_rows()}
     return judge_spread(
         met, dict.fromkeys(NODES, 100), dict.fromkeys(NODES, True), 0, scheduler="leastconn", sources_at_least=20,
