@@ -13,8 +13,9 @@ import polars as pl
 
 from lbconfig.site import Vip
 from scenarios.checkers import generator
+from scenarios.checkers.calm import disturbed, in_calm
 from scenarios.checkers.latency import CONFIDENCE, ClassLatency, class_name, latencies
-from scenarios.checkers.saturation import Evidence, at_their_limit, is_full, told
+from scenarios.checkers.saturation import Evidence, at_their_limit, told
 from scenarios.findings import Finding, Subject, Values, failed, listed, passed, unknown
 from scenarios.frames import Frame, columns
 from scenarios.load.records import Fate, WaitedFor
@@ -22,6 +23,7 @@ from scenarios.parts_seen import PartsSeen
 from simulators.operations import Kind, Outcome, Phase, Service
 
 OPERATIONS_OF_A_CLASS = 1000
+OPERATIONS_IN_CALM = 100  # of a class: fewer, and nothing is said to be slow because of them
 _CHANCE = (1 - CONFIDENCE) / 2
 _WEB_REQUESTS = "web requests"  # logins, pages and notes alike: to HTTP each is one request
 _COLUMNS = ("service", "kind", "size_bytes", "outcome", "phase", "intended_ns", "begun_ns", "ended_ns")
@@ -63,9 +65,9 @@ def judge_load(
     Returns
     -------
     Finding
-        p99 is judged by its distribution-free 95 % interval: a fail has its lower end above the limit, a pass its upper end
-        within it, so that either is wrong by a chance of 2.5 % at most for each class. Whatever a generator measured that
-        fell behind is unknown.
+        p99 is judged by its distribution-free 95 % interval: a fail has its lower end above the limit, also of what was
+        measured in calm (`checkers.calm`), a pass has its upper end within it, so that either is wrong by a chance of 2.5 %
+        at most for each class. Whatever a generator measured that fell behind is unknown.
     """
     own = arrivals.filter(pl.col("service") == int(Service[vip.service.upper()]))
     seen = _not_cut(columns(operations, *_COLUMNS), own, vip.limits.operation_s)
@@ -86,7 +88,8 @@ def judge_load(
     if trouble:
         subject = "balancer" if _blamed(evidence) == "balancer" else _refuser(seen)
         return failed(subject, f"{load}: {listed(trouble)}{_because(evidence)}", measured=measured, limit=limit)
-    verdict = _of_arrivals(own, classes, evidence) or _of_latencies(classes, evidence, is_full(meanwhile), at_least)
+    calm = {one.latency.name: one.latency for one in classes_of(vip, in_calm(seen, disturbed(parts, p99_s)))}
+    verdict = _of_arrivals(own, classes, evidence) or _of_latencies(classes, calm, evidence, at_least)
     return msgspec.structs.replace(verdict, reason=f"{load}: {verdict.reason}", measured=measured, limit=limit)
 
 
@@ -116,24 +119,44 @@ def _of_arrivals(own: pl.DataFrame, classes: list[ClassSeen], evidence: tuple[Ev
     return failed(_blamed(evidence), reason + _because(evidence))
 
 
-def _of_latencies(classes: list[ClassSeen], evidence: tuple[Evidence, ...], full: bool, at_least: int) -> Finding:
+def _of_latencies(
+    classes: list[ClassSeen], calm: dict[str, ClassLatency], evidence: tuple[Evidence, ...], at_least: int
+) -> Finding:
+    """Judge p99; what is too slow must be so in calm (`checkers.calm`), what is in time must be so in all."""
     judged = [seen for seen in classes if seen.latency.n >= at_least]
     few = [f"{seen.latency.name}: {seen.latency.n}" for seen in classes if seen not in judged]
     if not judged or any(seen.latency.n < at_least and not seen.is_large for seen in classes):
         found = listed(few) or "none"
         return unknown(f"too few operations of a class to judge its p99 ({found}; it takes {at_least})")
     chance = f"each wrong by a chance of {_CHANCE:.1%} at most"
-    slow = [seen for seen in judged if (low := seen.latency.p99_interval_s[0]) is not None and low > seen.limit_s]
+    above = [seen for seen in judged if _is_above(seen.latency, seen.limit_s)]
+    slow = [seen for seen in above if _is_above(calm.get(seen.latency.name), seen.limit_s)]
     if slow:
         reason = f"p99 above its limit: {listed(list(map(_told, slow)))}, {chance}"
-        if full:
-            return unknown(f"{reason}; but {told(evidence, 1)}, so that it may be the machine that is slow")
         return failed(_blamed(evidence), reason + _because(evidence))
+    if above:
+        when = listed([_told_in_calm(seen, calm.get(seen.latency.name)) for seen in above])
+        reason = f"p99 above its limit: {listed(list(map(_told, above)))}; but {when}{_because(evidence)}"
+        return unknown(reason)
     near = [seen for seen in judged if (high := seen.latency.p99_interval_s[1]) is None or high > seen.limit_s]
     if near:
         return unknown(f"p99 too near to its limit to tell: {listed(list(map(_told, near)))}")
     n = sum(seen.latency.n for seen in classes)
     return passed(f"{n} operations, none failed or left undone; {listed(list(map(_told, judged)))}, {chance}")
+
+
+def _is_above(latency: ClassLatency | None, limit_s: float) -> bool:
+    """Say whether p99 is certainly above a limit."""
+    if latency is None or latency.n < OPERATIONS_IN_CALM:
+        return False
+    low = latency.p99_interval_s[0]
+    return low is not None and low > limit_s
+
+
+def _told_in_calm(seen: ClassSeen, calm: ClassLatency | None) -> str:
+    met = seen.latency.n - (calm.n if calm else 0)
+    rest = "too few to tell" if calm is None or calm.n < OPERATIONS_IN_CALM else f"p99 {calm.p99_s * 1000:.1f} ms"
+    return f"{met} of {seen.latency.n} met a generator that woke late, or a machine without a free core (the others: {rest})"
 
 
 def _told(seen: ClassSeen) -> str:

@@ -165,8 +165,29 @@ def test_slow_answers_on_a_machine_without_a_free_core_are_nobody_s_failure(hist
     crowded = parts(machine=machine(busy=3.9))
     finding = judge_load(VIP, history(*messages(latency_ms=24)), arrivals(tmp_path), crowded)
     assert finding.verdict == "unknown"
+    assert "1200 of 1200 met a generator that woke late, or a machine without a free core (the others: too few to tell)" in finding.reason
     assert "processes that are no part of this run: it used 2.85 of the machine's 4 cores, all busy (98%)" in finding.reason
     assert judge_load(VIP, history(*messages()), arrivals(tmp_path), crowded).verdict == "pass"
+
+
+STALLED = process()._replace(moments=tuple(
+    moment._replace(lag_max_s=0.13) if place in (10, 30) else moment for place, moment in enumerate(process().moments)
+))  # fmt: skip
+
+
+def test_answers_that_were_slow_only_while_the_generator_stalled_are_unknown(history: History, tmp_path: Path) -> None:
+    stalled = [
+        one._replace(ended_ns=one.intended_ns + 60 * MS) if n // 20 in (10, 30) else one for n, one in enumerate(messages())
+    ]
+    finding = judge_load(VIP, history(*stalled), arrivals(tmp_path), parts(STALLED))
+    assert finding.verdict == "unknown"
+    met = "40 of 1200 met a generator that woke late, or a machine without a free core (the others: p99 5.0 ms)"
+    assert met in finding.reason
+
+
+def test_a_slow_node_fails_also_where_the_generator_stalled_twice(history: History, tmp_path: Path) -> None:
+    finding = judge_load(VIP, history(*messages(latency_ms=24)), arrivals(tmp_path), parts(STALLED))
+    assert (finding.verdict, finding.subject) == ("fail", "node")
 
 
 def pairs(added_ms: float, count: int = 40) -> list[Pair]:
