@@ -21,7 +21,7 @@ from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerNode
 
 from .generator import digest_of
-from .messages import BEGIN, DONE, END, NUMBER, NUMBER_PLEASE, PART, READY, BeginAt, Done, Number, PartOf, boot_id
+from .messages import BEGIN, DONE, END, NUMBER, NUMBER_PLEASE, PART, READY, BeginAt, Done, Hello, Number, PartOf, boot_id
 from .numbering import Part, RefusedError, Roster, clients_by_kind
 from .plan import LoadPlan, UserKind
 
@@ -53,6 +53,7 @@ class Conductor:
         self, environment: Environment, runner: Runner, plan: LoadPlan, plan_file: Path, finish_s: float
     ) -> None:  # fmt: skip
         self.broke: list[str] = []  # why the harness itself failed
+        self.has_begun = False  # Locust's shape has asked how many users there are to be
         self._runner = runner
         self._plan = plan
         self._plan_file = plan_file
@@ -63,27 +64,26 @@ class Conductor:
         self._roster = Roster(plan)
         self._refused: set[str] = set()
         self._parts: dict[str, Part] = {}  # of the run that is played, by worker
+        self._pids: dict[str, int] = {}  # of workers on this machine
         self._ready: set[str] = set()
         self._done: set[str] = set()
         self._all_done = Event()
         self._state: Literal["idle", "playing", "ended"] = "idle"
         self._latest_ns = 0
+        self._broke_before = 0
         self._runner.register_message(NUMBER_PLEASE, self._on_number_please)
         self._runner.register_message(READY, self._on_ready)
         self._runner.register_message(DONE, self._on_done)
         environment.dispatcher_class = functools.partial(Dispatcher, self)  # type: ignore[assignment]  # it is only called
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether Locust's shape has asked how many users there are to be."""
-        return self._state != "idle"
 
     def tick(self) -> tuple[int, float] | None:
         """Say how many users there are to be, as Locust's shapes do: all at once, then None when the run is over."""
         if self._state == "idle":
             self._muster()
         elif self._state == "ended" or self._is_over():
-            self._state = "idle"
+            if not self._all_done.is_set():
+                self.end()
+            self._state = "ended"
             return None
         return sum(map(sum, (counts.values() for counts in map(self.users_of, self._parts)))), _SPAWN_RATE
 
@@ -104,6 +104,10 @@ class Conductor:
             self.note_failure(f"expected all generators to end, found that {self._missing()} did not")
         return True
 
+    def rest(self) -> None:
+        """Be ready for another run: Locust has stopped this one."""
+        self._state = "idle"
+
     def note_failure(self, why: str) -> None:
         """Let the run count as one that was not played, for a reason."""
         _logger.critical("%s", why)
@@ -119,6 +123,8 @@ class Conductor:
         self._parts = {
             worker: Part(self._roster.number(worker), place, len(present)) for place, worker in enumerate(present)
         }  # fmt: skip
+        self.has_begun = True
+        self._broke_before = len(self.broke)
         self._ready.clear()
         self._done.clear()
         self._all_done.clear()
@@ -128,7 +134,13 @@ class Conductor:
             self.note_failure("expected a generator at least, found none")
         digest = digest_of(self._plan)
         for worker, part in self._parts.items():
-            told = PartOf(plan=str(self._plan_file), digest=digest, place=part.place, generators=part.generators)
+            told = PartOf(
+                plan=str(self._plan_file),
+                digest=digest,
+                place=part.place,
+                generators=part.generators,
+                finish_s=self._finish_s,
+            )  # fmt: skip
             self._runner.send_message(PART, msgspec.to_builtins(told), worker)
 
     def _are_all_numbered(self) -> bool:
@@ -136,9 +148,11 @@ class Conductor:
         return bool(workers) and all(self._roster.knows(worker) or worker in self._refused for worker in workers)
 
     def _workers(self) -> list[str]:
-        if isinstance(self._runner, MasterRunner):
-            return [node.id for node in self._runner.clients.values() if node.state != STATE_MISSING]
-        return ["local"]
+        """Return the workers that are there. Locust misses one after four seconds; one on this machine, we see at once."""
+        if not isinstance(self._runner, MasterRunner):
+            return ["local"]
+        connected = [node.id for node in self._runner.clients.values() if node.state != STATE_MISSING]
+        return [worker for worker in connected if worker not in self._pids or _lives(self._pids[worker])]
 
     def _is_over(self) -> bool:
         present = set(self._workers())
@@ -148,9 +162,12 @@ class Conductor:
         if time.monotonic_ns() > self._latest_ns and not self._all_done.is_set():
             self.note_failure(f"expected all generators to be done in time, found that {self._missing()} were not")
             return True
-        return self._all_done.is_set() or bool(self.broke)
+        return self._all_done.is_set() or len(self.broke) > self._broke_before
 
     def _on_number_please(self, environment: Environment, msg: Message) -> None:
+        hello = msgspec.convert(msg.data, Hello)
+        if hello.boot == boot_id():
+            self._pids[msg.node_id] = hello.pid
         try:
             number = Number(run=self._plan.run, generator=self._roster.number(msg.node_id))
         except RefusedError as refused:
@@ -217,3 +234,11 @@ class Dispatcher(UsersDispatcher):
             raise StopIteration
         self._pending = False
         return {worker: self._conductor.users_of(worker) for worker in self._nodes}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"  # a child that nobody waited for yet

@@ -12,7 +12,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from lbconfig.site_file import load_site
 from simulators.operations import IdentitySource, Kind, Operation, Outcome, Phase, Service
 
 from .clients import ClientFactory
-from .messages import BEGIN, DONE, END, NUMBER, NUMBER_PLEASE, PART, READY, BeginAt, Done, Hello, Number, PartOf
+from .messages import BEGIN, DONE, END, NUMBER, NUMBER_PLEASE, PART, READY, BeginAt, Done, Hello, Number, PartOf, boot_id
 from .numbering import Part, sources_of
 from .plan import PLAN_VARIABLE, LoadPlan, PlanError, UserKind, read_plan
 from .play import Play
@@ -55,14 +54,11 @@ class Generator:
         Locust's.
     runner : Runner
         A worker's, or the local one.
-    finish_s : float
-        How long what is under way at the end of a run may take.
     """
 
-    def __init__(self, environment: Environment, runner: Runner, finish_s: float) -> None:
+    def __init__(self, environment: Environment, runner: Runner) -> None:
         self._environment = environment
         self._runner = runner
-        self._finish_s = finish_s
         self._numbered = Event()
         self._number = 0
         self._recorder: Recorder | None = None
@@ -97,7 +93,7 @@ class Generator:
             self._recorder = None
 
     def _ask(self) -> None:
-        hello = Hello(host=socket.gethostname(), pid=os.getpid())
+        hello = Hello(boot=boot_id(), pid=os.getpid())
         while not self._numbered.is_set():
             self._runner.send_message(NUMBER_PLEASE, msgspec.to_builtins(hello))
             self._numbered.wait(_ASK_EVERY_S)
@@ -110,7 +106,7 @@ class Generator:
         if number.refused:
             _logger.critical("%s", number.refused)
             environment.process_exit_code = 1
-            gevent.spawn(os.kill, os.getpid(), signal.SIGTERM)  # by way of Locust's own end
+            gevent.spawn(self._runner.quit)  # which ends the process; not from here, since it ends this greenlet too
             return
         self._number = number.generator
         _logger.info("generator %d of run %08x", number.generator, number.run)
@@ -120,14 +116,15 @@ class Generator:
         part_of = msgspec.convert(msg.data, PartOf)
         try:
             plan = plan_of(part_of)
-            self._play = play = self._prepared(plan, Part(self._number, part_of.place, part_of.generators))
+            self._play = play = self._prepared(plan, part_of)
         except Exception as error:  # the boundary to the master: whatever it is, it must hear of it
             _logger.exception("generator %d cannot be prepared", self._number)
             self._send(DONE, Done(generator=self._number, operations=0, broke=f"{type(error).__name__}: {error}"))
             return
         gevent.spawn(self._report, play)
 
-    def _prepared(self, plan: LoadPlan, part: Part) -> Play:
+    def _prepared(self, plan: LoadPlan, part_of: PartOf) -> Play:
+        part = Part(self._number, part_of.place, part_of.generators)
         site = load_site(Path(plan.site))
         if self._recorder is None or self._identities is None:
             self._recorder = Recorder(Path(plan.records), part.generator)
@@ -141,7 +138,7 @@ class Generator:
         }
         gc.collect()
         gc.freeze()  # what is there now stays: thousands of clients are not gone through again while arrivals are due
-        return Play(plan, part, clients, self._recorder, self._told, self._finish_s)
+        return Play(plan, part, clients, self._recorder, self._told, part_of.finish_s)
 
     def _report(self, play: Play) -> None:
         """Tell the master when all clients wait, and when all have left."""

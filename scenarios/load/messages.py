@@ -21,9 +21,9 @@ DONE = "preflight-done"
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """A generator is there: on which machine, as which process."""
+    """A generator is there: on which machine (`boot_id`), as which process."""
 
-    host: str
+    boot: str
     pid: int
 
 
@@ -36,12 +36,13 @@ class Number(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartOf(msgspec.Struct, frozen=True, kw_only=True):
-    """What a generator is to play: which plan (its file, its digest), and its place among how many."""
+    """What a generator is to play: which plan (its file, its digest), its place among how many, how long its end may take."""
 
     plan: str
     digest: str
     place: int
     generators: int
+    finish_s: float
 
 
 class BeginAt(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,7 +69,6 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:  # noq
     options = environment.parsed_options
     if options is None:
         raise PlanError("expected Locust's command line, found Locust used as a library: run `locust -f`")
-    finish_s = float(options.stop_timeout or FINISH_S)
     conductor = generator = None
     if not isinstance(runner, WorkerRunner):
         try:
@@ -82,11 +81,11 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:  # noq
         except (PlanError, CardError, SiteError) as error:
             _logger.critical("%s", error)
             sys.exit(1)
-        conductor = Conductor(environment, runner, plan, plan_file, finish_s)
+        conductor = Conductor(environment, runner, plan, plan_file, float(options.stop_timeout or FINISH_S))
         if isinstance(environment.shape_class, PlanShape):
             environment.shape_class.conductor = conductor
     if not isinstance(runner, MasterRunner):
-        generator = Generator(environment, runner, finish_s)
+        generator = Generator(environment, runner)
         for user_class in environment.user_classes:
             if issubclass(user_class, PlannedUser):
                 user_class.generator = generator
@@ -106,6 +105,10 @@ def _end_well(environment: Environment, conductor: Conductor | None, generator: 
         if generator:
             generator.halt()
 
+    def on_stop(**_: Any) -> None:  # noqa: ANN401
+        if conductor:
+            conductor.rest()
+
     def on_quitting(**_: Any) -> None:  # noqa: ANN401
         if conductor and conductor.end():
             conductor.note_failure(_ENDED_EARLY)
@@ -117,6 +120,7 @@ def _end_well(environment: Environment, conductor: Conductor | None, generator: 
         environment.process_exit_code = int(is_broken)
 
     environment.events.test_stopping.add_listener(on_stopping)
+    environment.events.test_stop.add_listener(on_stop)
     environment.events.quitting.add_listener(on_quitting)
 
 

@@ -251,7 +251,7 @@ def test_more_workers_than_slices_are_refused_at_once(make_plan: MakePlan, play:
     assert "expected at most 3 generators (generators_at_most), found that 4 workers are waited for" in played.log(process)
 
 
-def test_a_run_is_started_and_watched_on_locusts_page(make_plan: MakePlan, play: Play) -> None:
+def test_runs_are_started_watched_and_stopped_on_locusts_page(make_plan: MakePlan, play: Play) -> None:
     played = play(make_plan(lasts_s=1.0))
     port = own_port()[-1]
     process = played.start("--web-host", "127.0.0.1", "--web-port", port)
@@ -260,11 +260,16 @@ def test_a_run_is_started_and_watched_on_locusts_page(make_plan: MakePlan, play:
     assert msgspec.json.decode(answer_of(f"{page}/swarm", b""))["success"]
     played.wait_for_operations(10)
     shown = msgspec.json.decode(answer_of(f"{page}/stats/requests"))
-    assert {"C-STORE", "message"} <= {row["name"] for row in shown["stats"]}
-    answer_of(f"{page}/stop")
+    assert {row["name"] for row in shown["stats"]} & {"C-STORE", "C-FIND", "message", "login"}
+    answer_of(f"{page}/stop", b"")
+    played_once = len(played.operations())
+    answer_of(f"{page}/swarm", b"")
+    played.wait_for_operations(played_once + 10)
     process.send_signal(signal.SIGTERM)
-    played.expect_exit(process, 0)
+    played.expect_exit(process, 1)  # the second run was not played to its end
     check_complete(played.arrivals(), played.operations())
+    keys = [operation.key for operation in played.operations()]
+    assert len(keys) == len(set(keys))
 
 
 def answer_of(url: str, form: bytes | None = None) -> bytes:
