@@ -5,6 +5,7 @@ Implicit VR Little Endian alone: every SCP must accept it (PS3.5, 10.1).
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -74,8 +75,9 @@ class WorklistItem(NamedTuple):
     step_description: str = ""
 
 
+@functools.lru_cache(maxsize=4096)  # a modality is told the same items again and again
 def decode_item(identifier: bytes) -> WorklistItem:
-    """Decode the identifier of a pending response.
+    """Decode the identifier of a pending response; equal ones are decoded once.
 
     Parameters
     ----------

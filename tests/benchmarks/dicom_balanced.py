@@ -1,11 +1,13 @@
-"""Images a second through HAProxy: our modality → our wire engine, against DCMTK's storescu → storescp, and bare C.
+"""Images through HAProxy: our modality → our wire engine, against the pairs of DCMTK and pynetdicom, and bare C.
 
 Method. One HAProxy with a listener for each pair stands before all rounds. In each round the pairs send the same image, in
 turn (who is first alternates), over as many associations, one request in flight on each. Ours digests, and writes a receipt
-for every image before its answer; storescp ignores what it takes (`--ignore`, a process for each association). Our modalities
-are threads of one process, each with an association that is open before the clock starts; storescu is a process for each
-association, from whose time that of a second run with a tenth of the objects is taken off, and its objects too. TCP_NODELAY
-is on at every end. The limit is a C ping-pong of the same bytes. Nobody is bound to a processor.
+for every image before its answer; storescp ignores what it takes (`--ignore`, a process for each association), and so does
+pynetdicom. Our modalities are one process, which waits awake where there is one of them and polls where there are more, over
+associations that are open before the clock starts. storescu is a process for each association, from whose time that of a
+second run with a tenth of the objects is taken off, and its objects too; pynetdicom's requestors are a process each as well,
+with associations that stay open. TCP_NODELAY is on at every end. The limit is a C ping-pong of the same bytes over as many
+connections. Nobody is bound to a processor. MB/s are of data sets, a million bytes each.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from simulators.journal import journal_path, read_receipts
 from simulators.operations import IdentitySource, Kind, Outcome, Service
 
 from .dicom_store import AE_TITLE, STORESCU, environment, storescp, write_file
-from .nodes import compiled_pingpong, haproxy, storage_scp
+from .nodes import compiled_pingpong, haproxy, running_scp
+from .pynetdicom_peer import requestors, serving
 from .rows import BarError, Row, row_of_rounds
 
 _ADDRESS = "127.0.0.1"
@@ -37,6 +40,7 @@ _SOURCE = "127.1.0.1"
 _PDU_BYTES = 12  # of a PDU and its PDV, around each command and each data set
 _TIMEOUTS = Timeouts(connect_s=5, negotiate_s=10, send_s=10, response_s=10)
 _RUN = 1
+_LARGE_BYTES = 1 << 18
 
 
 class _Series(NamedTuple):
@@ -45,11 +49,21 @@ class _Series(NamedTuple):
     associations: int
     objects: int
     ratio_min: dict[str, float]
+    of_pynetdicom: int = 0  # objects of all its associations, where it takes part
+
+    @property
+    def unit(self) -> str:
+        """What is counted: objects, or the bytes of large ones."""
+        return "MB/s" if self.size_bytes >= _LARGE_BYTES else "objects/s"
+
+    def in_unit(self, objects_per_s: float) -> float:
+        """Return a rate in this unit."""
+        return objects_per_s * self.size_bytes / 1e6 if self.unit == "MB/s" else objects_per_s
 
 
 _SERIES = (
-    _Series("8 KB", 8 << 10, 1, 4000, {"dcmtk": 2.0}),
-    _Series("8 KB", 8 << 10, 16, 8000, {"dcmtk": 2.0}),
+    _Series("8 KB", 8 << 10, 1, 4000, {"dcmtk": 2.0, "pynetdicom": 20.0}, 60),
+    _Series("8 KB", 8 << 10, 16, 16000, {"dcmtk": 2.0, "pynetdicom": 20.0}, 160),
     _Series("512 KB", 512 << 10, 1, 800, {"dcmtk": 1.5, "limit": 0.6}),
     _Series("512 KB", 512 << 10, 4, 1600, {"dcmtk": 1.5, "limit": 0.6}),
 )
@@ -58,6 +72,7 @@ _SERIES = (
 class _Ports(NamedTuple):
     ours: int
     dcmtk: int
+    pynetdicom: int
     limit: int
 
 
@@ -80,12 +95,15 @@ def run(rounds: int, quick: bool) -> list[Row]:
     rows, sent = [], 0
     with tempfile.TemporaryDirectory(prefix="preflight-bench-") as name, ExitStack() as stack:
         directory = Path(name)
-        node = stack.enter_context(storage_scp("simulators.dicom.wire_scp", directory / "node", 64))[1]
+        node = stack.enter_context(running_scp("simulators.dicom.wire_scp", directory / "node", 64))[1]
         dcmtk = stack.enter_context(storescp(directory, "--fork"))
+        pynetdicom = stack.enter_context(serving())
         pingpong = compiled_pingpong(directory)
         for series in _SERIES:
             objects = series.objects // 10 if quick else series.objects
-            rows.append(_row(series._replace(objects=objects), rounds, directory, identities, (node, dcmtk), pingpong))
+            rows.append(
+                _row(series._replace(objects=objects), rounds, directory, identities, (node, dcmtk, pynetdicom), pingpong)
+            )
             sent += objects * (rounds + 1)
         found = sum(1 for receipt in read_receipts(journal_path(directory / "node", Service.DICOM)) if receipt.run == _RUN)
         if found != sent:
@@ -94,7 +112,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
 
 
 def _row(
-    series: _Series, rounds: int, directory: Path, identities: IdentitySource, behind: tuple[int, int], pingpong: Path
+    series: _Series, rounds: int, directory: Path, identities: IdentitySource, behind: tuple[int, int, int], pingpong: Path
 ) -> Row:
     image = generated_image("CT", series.size_bytes, seed=series.size_bytes).instance
     file = directory / f"{series.size_bytes}.dcm"
@@ -111,7 +129,7 @@ def _row(
         if limit.stdout is None:
             raise BarError("pingpong: expected its port on a pipe, found no pipe")
         through = stack.enter_context(
-            haproxy(directory, {"ours": behind[0], "dcmtk": behind[1], "limit": int(limit.stdout.readline())})
+            haproxy(directory, dict(zip(_Ports._fields, (*behind, int(limit.stdout.readline())), strict=True)))
         )
         ports = _Ports(**through)
         pairs: dict[str, Callable[[], float]] = {
@@ -119,15 +137,19 @@ def _row(
             "dcmtk": lambda: _dcmtk_per_s(series, file, ports.dcmtk),
             "limit": lambda: _limit_per_s(series, pingpong, ports.limit, request, reply),
         }
+        if series.of_pynetdicom:
+            each = series.of_pynetdicom // series.associations
+            pairs["pynetdicom"] = stack.enter_context(requestors("store", ports.pynetdicom, file, each, series.associations))
         figures: dict[str, list[float]] = {name: [] for name in pairs}
         for number in range(rounds + 1):  # the first one warms up
             for name in list(pairs)[:: -1 if number % 2 else 1]:
-                figures[name].append(pairs[name]())
+                figures[name].append(series.in_unit(pairs[name]()))
     plural = "s" if series.associations > 1 else ""
     measured: dict[str, Sequence[float]] = {name: rates[1:] for name, rates in figures.items()}
     return row_of_rounds(
-        f"C-STORE of {series.name} through HAProxy, {series.associations} association{plural}", "objects/s",
-        measured["ours"], {"dcmtk": measured["dcmtk"]}, limit=measured["limit"], ratio_min=series.ratio_min,
+        f"{series.name} C-STORE through HAProxy, {series.associations} association{plural}", series.unit,
+        measured.pop("ours"), {peer: rates for peer, rates in measured.items() if peer != "limit"}, limit=measured["limit"],
+        ratio_min=series.ratio_min,
     )  # fmt: skip
 
 

@@ -159,7 +159,8 @@ def wait_until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
             return
         except Failed as failed:
             if process.poll() is not None or time.monotonic_ns() > deadline_ns:
-                raise BarError(f"{STORESCP}: expected it to answer within {_START_LIMIT_S:g} s: {failed.reason}") from failed
+                said = f"{process.args!r}: expected it to answer within {_START_LIMIT_S:g} s: {failed.reason}"
+                raise BarError(f"{said}, exit code {process.poll()}") from failed
 
 
 def write_file(instance: EncodedInstance, path: Path) -> None:

@@ -25,7 +25,7 @@ from simulators.dicom.negotiation import ProposedContext
 from simulators.operations import Service
 
 from .dicom_store import AE_TITLE
-from .nodes import storage_scp
+from .nodes import running_scp
 from .rows import Row, row_of_maximum
 
 _OURS, _PEERS = 5000, 50
@@ -85,7 +85,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
 
 @contextmanager
 def _crowd(module: str, directory: Path, count: int) -> Iterator[_Crowd]:
-    with storage_scp(module, directory, count + 10) as (process, port), ExitStack() as stack:
+    with running_scp(module, directory, count + 10) as (process, port), ExitStack() as stack:
         node = psutil.Process(process.pid)
         crowd = _Crowd(node, count, node.memory_full_info().uss)
         for _ in range(count):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from simulators.service import ServiceSettings
+from simulators.service import ServiceName, ServiceSettings
 
 from .dicom_store import AE_TITLE, wait_until_it_answers
 from .rows import BarError
@@ -36,25 +36,29 @@ listen {name}
 
 
 @contextmanager
-def storage_scp(module: str, directory: Path, associations: int) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run a storage SCP that digests, called BENCH; yield its process and its port once it answers.
+def running_scp(
+    module: str, directory: Path, associations: int, service: ServiceName = "dicom"
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run an SCP called BENCH, whose storage digests; yield its process and its port once it answers.
 
     Parameters
     ----------
     module : str
-        `simulators.dicom.wire_scp` or `simulators.dicom.storage_scp`.
+        `simulators.dicom.wire_scp`, `simulators.dicom.storage_scp` or `simulators.dicom.worklist_scp`.
     directory : Path
         The node's folder.
     associations : int
         How many it takes at a time.
+    service : str
+        "dicom" or "dmwl".
     """
     directory.mkdir(parents=True, exist_ok=True)
     with socket.create_server((_ADDRESS, 0), backlog=1024) as server:
         settings = ServiceSettings(
-            node="mach7-1", service="dicom", listen_fd=server.fileno(), directory=str(directory), ae_title=AE_TITLE,
+            node="mach7-1", service=service, listen_fd=server.fileno(), directory=str(directory), ae_title=AE_TITLE,
             site_directories=(str(directory),), storage="digest", maximum_associations=associations,
         )  # fmt: skip
-        file = directory / "dicom.json"
+        file = directory / f"{service}.json"
         file.write_bytes(msgspec.json.encode(settings))
         port: int = server.getsockname()[1]
         with subprocess.Popen([sys.executable, "-m", module, str(file)], pass_fds=(server.fileno(),)) as process:
