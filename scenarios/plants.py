@@ -10,7 +10,7 @@ from compose.lab import ConfigurationEdit, Defects, MisbehavingService, Relayed
 from lbconfig.site import ServiceKind, Site
 from simulators.misbehaviour import Misbehaviour
 
-HOGS_PER_CORE = 8  # each takes as much as the generator gets: a ninth of a core starves it, and the lab still answers
+HOGS_PER_CORE = 12  # each takes as much as the generator: a thirteenth of a core starves it, and the lab still answers
 
 
 class PlantError(Exception):
@@ -133,6 +133,10 @@ def _load_plants(site: Site) -> tuple[Plant, ...]:
             _edited("maxconn-below-the-storm", "the balancer takes a hundred web connections at a time", "STORM-1", https,
                     (r"^(\s*maxconn) \d+", r"\1 100")),
             profile="load"),
+        msgspec.structs.replace(
+            _lying(site, "memory-leak", "a node never frees some memory of every web request", "SOAK-1", https,
+                   Misbehaviour.LEAKS_MEMORY),
+            profile="soak"),
         Plant("generator-starved", "other processes take the CPU from the generator", "LOAD-1", dicom,
               Defects(cpu_hogs_per_core=HOGS_PER_CORE), "load", "unknown"),
     )  # fmt: skip
