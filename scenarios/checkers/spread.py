@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from scenarios.findings import Finding, Numbers, failed, listed, passed, unknown
 
@@ -44,22 +43,16 @@ def judge_spread(
     total = sum(weights.values())
     expected = {node: round(n * weight / total, 2) if total else 0.0 for node, weight in weights.items()}
     got = {node: sources_by_node.get(node, 0) for node in weights}
-    over = {source: round(share, 3) for source, share in busiest.items() if share > busiest_share_limit}
-    measured: dict[str, Any] = {
-        "sources": n,
-        "sources_by_node": got,
-        "in_flight": in_flight,
-        "busiest_source_shares": _top(busiest),
-    }
     numbers: Numbers = {
-        "measured": measured,
+        "measured": {
+            "sources": n, "sources_by_node": got, "in_flight": in_flight, "busiest_source_shares": _top(busiest),
+        },
         "limit": {
-            "deviation_from_share": 1 + in_flight,
-            "sources_at_least": sources_at_least,
+            "deviation_from_share": 1 + in_flight, "sources_at_least": sources_at_least,
             "busiest_source_share": busiest_share_limit,
         },
         "predicted": {"sources_by_node": expected},
-    }
+    }  # fmt: skip
     idle = [node for node in weights if up.get(node) and not got[node]]
     if n < sources_at_least:
         return unknown(f"only {n} new sources were answered", **numbers)
@@ -67,18 +60,24 @@ def judge_spread(
         return failed("balancer", f"{n} new sources, and none for {listed(idle)}, which is UP", **numbers)
     if in_flight > n // 10:
         return unknown(f"{in_flight} other connections were in flight while {n} new sources came", **numbers)
-    astray = [
-        f"{node} got {got[node]}, its share is {expected[node]:g}"
-        for node in weights
-        if abs(got[node] - expected[node]) > 1 + in_flight
-    ]
+    astray = _astray(got, expected, 1 + in_flight)
     if astray and scheduler in ("leastconn", "roundrobin"):
         return failed("balancer", f"of {n} new sources {listed(astray)}", **numbers)
+    over = [
+        f"{source} makes {share:.0%} of the operations" for source, share in busiest.items() if share > busiest_share_limit
+    ]
     if over:
-        shares = [f"{source} makes {share:.0%} of the operations" for source, share in over.items()]
-        return failed("network", f"a source is busier than the site allows: {listed(shares)}", **numbers)
-    parts = ", ".join(f"{count} on {node}" for node, count in got.items())
-    return passed(f"{n} new sources: {parts}", **numbers)
+        return failed("network", f"a source is busier than the site allows: {listed(over)}", **numbers)
+    return passed(f"{n} new sources: {', '.join(f'{count} on {node}' for node, count in got.items())}", **numbers)
+
+
+def _astray(got: Mapping[str, int], expected: Mapping[str, float], margin: int) -> list[str]:
+    """Say which nodes got more or less than their share by more than a margin."""
+    return [
+        f"{node} got {count}, its share is {expected[node]:g}"
+        for node, count in got.items()
+        if abs(count - expected[node]) > margin
+    ]
 
 
 def _top(shares: Mapping[str, float]) -> dict[str, float]:
