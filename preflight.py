@@ -49,6 +49,22 @@ lab_app = typer.Typer(no_args_is_help=True, help="Bring a lab up, to play with."
 app.add_typer(lab_app, name="lab")
 
 SiteOption = Annotated[Path, typer.Option("--site", help="The site file.")]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", help="The seed of every random choice; a new one where none is given.")
+]
+ExamsOption = Annotated[
+    float | None, typer.Option("--exams-per-year", help="Of load runs, in place of the site's own number.")
+]
+DurationOption = Annotated[float | None, typer.Option("--duration", help="Of the profile's main load run, in seconds.")]
+FactorOption = Annotated[
+    float | None,
+    typer.Option("--factor", help="Of the main load run: times the peak hour's rate (default: the check's own)."),
+]
+ShapeOption = Annotated[str, typer.Option("--shape", help="How its arrivals are spread: steady, steps, day.")]
+ProcessesOption = Annotated[int, typer.Option("--processes", help="Load generators; from two on under Locust's master.")]
+PageOption = Annotated[
+    int | None, typer.Option("--page", help="The port of Locust's own page, on 127.0.0.1, while the main load run lasts.")
+]
 
 
 @app.command()
@@ -56,7 +72,7 @@ def accept(
     site: SiteOption = DEFAULT_SITE,
     lab: Annotated[str, typer.Option(help="Where it runs: native.")] = "native",
     profile: Annotated[str, typer.Option(help="A set of checks by name.")] = "standard",
-    seed: Annotated[int | None, typer.Option(help="The seed of every random choice; a new one where none is given.")] = None,
+    seed: SeedOption = None,
     only: Annotated[
         list[str] | None, typer.Option(help="A check id, such as PERSIST-1 or PERSIST-1/HL7; may be repeated.")
     ] = None,
@@ -64,6 +80,12 @@ def accept(
     plant: Annotated[str | None, typer.Option(help="A defect that is put there on purpose.")] = None,
     images: Annotated[Path | None, typer.Option(help="A folder of DICOM files to store as well.")] = None,
     messages: Annotated[Path | None, typer.Option(help="A folder of HL7 files to send as well.")] = None,
+    exams_per_year: ExamsOption = None,
+    duration: DurationOption = None,
+    factor: FactorOption = None,
+    shape: ShapeOption = "steady",
+    processes: ProcessesOption = 1,
+    page: PageOption = None,
 ) -> None:
     """Run the acceptance suite and hand over the report. Exit: 0 pass, 1 fail, 2 bad usage or site file, 3 incomplete."""
     if lab != "native":
@@ -78,6 +100,7 @@ def accept(
         plant=plant,
         images=images,
         messages=messages,
+        load=_load_options(exams_per_year, duration, factor, shape, processes, page),
     )
     _accept(options)
 
@@ -85,37 +108,26 @@ def accept(
 @app.command()
 def load(
     site: SiteOption = DEFAULT_SITE,
-    exams_per_year: Annotated[float | None, typer.Option(help="In place of the site's own number.")] = None,
-    duration: Annotated[float | None, typer.Option(help="Of the run, in seconds.")] = None,
-    factor: Annotated[float | None, typer.Option(help="Times the peak hour's rate (default: 1.5, as LOAD-1).")] = None,
-    shape: Annotated[str, typer.Option(help="How arrivals are spread: steady, steps, day.")] = "steady",
-    processes: Annotated[int, typer.Option(help="Generators; from two on under Locust's master.")] = 1,
-    page: Annotated[
-        int | None, typer.Option(help="The port of Locust's own page, on 127.0.0.1, while the run lasts.")
-    ] = None,
+    exams_per_year: ExamsOption = None,
+    duration: DurationOption = None,
+    factor: FactorOption = None,
+    shape: ShapeOption = "steady",
+    processes: ProcessesOption = 1,
+    page: PageOption = None,
     soak: Annotated[bool, typer.Option(help="At the average rate, for long, and judged by SOAK-1.")] = False,
     print_model: Annotated[
         bool, typer.Option(help="Print the clinical load model and its sources, and run nothing.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="The seed of every random choice; a new one where none is given.")] = None,
+    seed: SeedOption = None,
     out: Annotated[Path, typer.Option(help="The report's folder.")] = Path("out") / "load",
 ) -> None:
     """Put the load of a hospital on the site, and hand over the report of that run. Exit codes as of `accept`."""
-    if shape not in get_args(LoadShape):
-        _refuse(f"--shape: expected one of {', '.join(get_args(LoadShape))}, found {shape}")
     options = Options(
         site=site,
         profile="soak" if soak else "rate",
         seed=fresh_seed() if seed is None else seed,
         out=out,
-        load=LoadOptions(
-            exams_per_year=exams_per_year,
-            duration_s=duration,
-            factor=factor,
-            shape=cast(LoadShape, shape),
-            processes=processes,
-            page=page,
-        ),
+        load=_load_options(exams_per_year, duration, factor, shape, processes, page),
     )
     if print_model:
         try:
@@ -191,6 +203,21 @@ def lab_up(
 def main() -> None:
     """Run the command."""
     app()
+
+
+def _load_options(
+    exams_per_year: float | None, duration_s: float | None, factor: float | None, shape: str, processes: int, page: int | None
+) -> LoadOptions:  # fmt: skip
+    if shape not in get_args(LoadShape):
+        _refuse(f"--shape: expected one of {', '.join(get_args(LoadShape))}, found {shape}")
+    return LoadOptions(
+        exams_per_year=exams_per_year,
+        duration_s=duration_s,
+        factor=factor,
+        shape=cast(LoadShape, shape),
+        processes=processes,
+        page=page,
+    )
 
 
 def _accept(options: Options) -> NoReturn:

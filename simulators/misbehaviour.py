@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 
+LEAKED_BYTES = 256 * 1024
 LATE_BY_S = 0.02  # by how much a slow service answers later
 
 
@@ -24,3 +25,4 @@ class Misbehaviour(enum.StrEnum):
     LOSES_SESSIONS = "loses-sessions"  # forgets every web session after the request that made it
     HIDES_STUDIES_OF_OTHERS = "hides-studies-of-others"  # lists only the studies stored on this node itself
     SLOW_BY_20_MS = "slow-by-20-ms"  # answers every operation 20 ms later, in order, and idles meanwhile
+    LEAKS_MEMORY = "leaks-memory"  # keeps 256 KiB of every web request for ever

@@ -25,7 +25,7 @@ from simulators.service import ServiceSettings, settings_of_command_line
 
 from . import browsing, dicomweb
 from .protocol import NODE_HEADER
-from .web_node import Late, Observed, WebNode
+from .web_node import Late, Leaking, Observed, WebNode
 
 _KEEP_ALIVE_S = 300  # a viewer looks at one study for minutes
 _GRACE_S = 1  # for the requests under way at SIGTERM
@@ -64,7 +64,9 @@ def application(settings: ServiceSettings) -> ASGIApp:
     refused = functools.partial(browsing.refused, web_node)
     handlers = {HTTPException: refused, 500: refused}
     pages = Starlette(routes=[*browsing.routes(web_node), *dicomweb.routes(web_node)], exception_handlers=handlers)
-    app = Observed(pages, web_node)
+    app: ASGIApp = Observed(pages, web_node)
+    if settings.has(Misbehaviour.LEAKS_MEMORY):
+        app = Leaking(app)
     return Late(app) if settings.has(Misbehaviour.SLOW_BY_20_MS) else app
 
 

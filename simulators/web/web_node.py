@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from simulators.journal import Flag, Journal
-from simulators.misbehaviour import LATE_BY_S, Misbehaviour
+from simulators.misbehaviour import LATE_BY_S, LEAKED_BYTES, Misbehaviour
 from simulators.node_store import NodeStore, Note
 from simulators.operations import Kind, Service, identity_of_code
 from simulators.service import ServiceSettings
@@ -141,6 +142,20 @@ class Late:
         """Wait, then pass a request on."""
         if scope["type"] == "http":
             await asyncio.sleep(LATE_BY_S)
+        await self._app(scope, receive, send)
+
+
+class Leaking:
+    """ASGI middleware of a node that leaks: some memory of every request is never freed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._leaked: list[bytes] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Leak, then pass a request on."""
+        if scope["type"] == "http":
+            self._leaked.append(os.urandom(LEAKED_BYTES))  # pages of zeros would take no memory
         await self._app(scope, receive, send)
 
 

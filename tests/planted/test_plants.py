@@ -18,6 +18,7 @@ def test_the_named_check_catches_it_on_the_named_vip(plant: Plant, tmp_path: Pat
         sys.executable, "-m", "preflight", "accept", "--plant", plant.id, "--profile", plant.profile, "--only", plant.check,
         "--out", str(out),
     ]  # fmt: skip
+    command += ["--duration", "60"] if plant.profile == "soak" else []
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_WITHIN_S, check=False)
     report = read_report(out / "report.json")
     named = f"{plant.check}/{plant.vip}" if plant.vip else plant.check
