@@ -12,6 +12,24 @@ def test_everything_acknowledged_and_stored_once_passes(history: History, journa
     assert finding.measured["loss_rate_upper_bound_95"] == round(1 - 0.05 ** (1 / 3), 6)
 
 
+def test_the_bound_of_a_very_small_loss_rate_is_never_rounded_to_nothing() -> None:
+    orders = {str(number) for number in range(300_000)}
+    finding = judge_visible(orders, orders, {"DMWL1": orders}, places_required=1, at_least=1)
+    assert finding.measured["loss_rate_upper_bound_95"] == 9.99e-06
+
+
+def test_what_was_stored_and_never_sent_counts_once_however_often_it_was_stored(history: History, journal: History) -> None:
+    strange = [receipt(9), receipt(2**44 + 1), receipt(9), receipt(2**57)]
+    finding = judge_loss(history(operation(1)), journal(receipt(1), *strange), at_least=1, payload="messages")
+    assert finding.measured["unexpected"] == 3
+
+
+def test_the_digest_of_an_attempt_without_a_payload_does_not_count(history: History, journal: History) -> None:
+    refused = operation(1, outcome=Outcome.REFUSED, size_bytes=0, digest=bytes(16))
+    finding = judge_loss(history(operation(1), refused), journal(receipt(1)), at_least=1, payload="messages")
+    assert (finding.verdict, finding.measured["corrupt"]) == ("pass", 0)
+
+
 def test_one_acknowledged_and_not_stored_fails(history: History, journal: History) -> None:
     finding = judge_loss(history(operation(1), operation(2)), journal(receipt(1)), at_least=1, payload="messages")
     assert (finding.verdict, finding.subject, finding.measured["lost"]) == ("fail", "node", 1)

@@ -65,6 +65,25 @@ def test_a_log_that_contradicts_the_client_fails(history: History, journal: Hist
     assert (finding.verdict, finding.measured["witnesses_disagree"]) == ("fail", 1)
 
 
+def test_of_many_disagreements_the_first_two_are_told_and_the_rest_counted(history: History, journal: History) -> None:
+    met = faithful()
+    operations = history(*(operation(key, source=s, source_port=key, node=n) for key, (s, n) in enumerate(met, 1)))
+    contradicted = [key for key, (_, node) in enumerate(met, 1) if node == b"mach7-1"][:5]
+    log = {(s, key): "mach7-2" if key in contradicted else n.decode() for key, (s, n) in enumerate(met, 1)}
+    receipts = journal(*(receipt(key, node=n) for key, (_, n) in enumerate(met, 1)))
+    finding = judge_same_node(operations, receipts, TABLE, log, sources_at_least=20, connections_at_least=10)
+    said = "client says mach7-1, table says mach7-1, log says mach7-2, journal says mach7-1"
+    first, second = (f"{met[key - 1][0]}:{key}: {said}" for key in contradicted[:2])
+    assert (finding.verdict, finding.measured["witnesses_disagree"]) == ("fail", 5)
+    assert finding.reason == f"witnesses disagree: {first}; {second}; and 3 more"
+
+
+def test_a_source_that_wanders_is_told_with_its_first_changes(history: History, journal: History) -> None:
+    met = [(SOURCES[0], NODES[turn // 2 % 2]) for turn in range(12)]
+    finding = judged(history, journal, met)
+    assert "1 of 1 sources met several nodes: 127.1.0.1 met mach7-1 then mach7-2 then mach7-1 then mach7-2" in finding.reason
+
+
 def test_one_node_for_all_proves_nothing_and_fails(history: History, journal: History) -> None:
     met = [(source, NODES[0]) for source, _ in faithful()]
     assert judged(history, journal, met, dict.fromkeys(SOURCES, "mach7-1")).verdict == "fail"
