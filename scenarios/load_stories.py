@@ -54,7 +54,8 @@ class LoadPlayed:
                 )
                 for vip in run.site.vip
             ]  # fmt: skip
-            return msgspec.structs.replace(picture, storms=storms)
+            unbound = [msgspec.structs.replace(seen, p99_limit_s=None) for seen in picture.latencies]  # a storm has its own
+            return msgspec.structs.replace(picture, storms=storms, latencies=unbound)
         return picture
 
     def _knee(self, run: Run, played: LoadRun, vip: Vip) -> Knee:

@@ -93,6 +93,11 @@ def checked(options: Options) -> Options:
         check = BY_ID.get(wanted.partition("/")[0])
         if check is not None and not check.built:
             raise UsageError(f"--only: {wanted} is in the catalogue, but this version cannot run it yet")
+        if check is not None and check.id not in PROFILES[options.profile].checks:
+            others = [name for name, profile in PROFILES.items() if check.id in profile.checks]
+            raise UsageError(
+                f"--only: expected a check of the profile {options.profile}, found {wanted}: add --profile {others[0]}"
+            )
     for name, folder in (("--images", options.images), ("--messages", options.messages)):
         if folder is not None and not folder.is_dir():
             raise UsageError(f"{name}: expected a folder, found {folder}")
