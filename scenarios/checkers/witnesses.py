@@ -6,7 +6,7 @@ seconds, in little memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from scenarios.frames import Frame, batches, columns
 
 Numbers = npt.NDArray[np.uint16]  # of nodes, in the order of their names; one too many means: said nothing
 EXAMPLES = 2
+_NOTHING = 2**16 - 1
 
 
 class Heard:
@@ -51,8 +52,11 @@ class Heard:
         log: Mapping[tuple[str, int], str] | None,
     ) -> None:  # fmt: skip
         self._answered = answered
-        self._names = _names(answered, receipts, [*table.values(), *(log or {}).values()])
-        witnesses = _Witnesses(self._names, answered, receipts, table, log)
+        journals = None if receipts is None else _Journals(answered, receipts)
+        told = answered.select(pl.col("node").unique()).collect()["node"].to_list()
+        noted = [] if journals is None else journals.names
+        self._names = sorted({*told, *noted, *table.values(), *(log or {}).values()} - {""})
+        witnesses = _Witnesses(self._names, table, log, journals)
         silent = len(self._names)
         self.connections = self.disagreements = 0
         self.statements = dict.fromkeys(witnesses.present, 0)
@@ -95,50 +99,63 @@ class Heard:
         return f"{connection['source']}:{connection['source_port']}: {told}"
 
 
-def _names(answered: pl.LazyFrame, receipts: Frame | None, others: Iterable[str]) -> list[str]:
-    """Return all nodes that anybody names, sorted."""
-    names = set(others)
-    for frame in (answered, receipts):
-        if frame is not None:
-            names |= set(frame.lazy().select(pl.col("node").unique()).collect()["node"].to_list())
-    return sorted(names - {""})
+class _Journals:
+    """What the nodes wrote down of each identity that went over a connection; the last receipt counts.
+
+    `names` are the nodes in the order in which they were met, which is how they are numbered here.
+    """
+
+    def __init__(self, answered: pl.LazyFrame, receipts: Frame) -> None:
+        self._places = Places(columns(answered, "key")["key"].to_numpy())
+        self._noted = np.full(self._places.count, _NOTHING, np.uint16)
+        number: dict[str, int] = {}
+        for batch in batches(receipts, "key", "node"):
+            for name in batch["node"].unique().to_list():
+                number.setdefault(name, len(number))
+            at = self._places.of(batch["key"].to_numpy())
+            self._noted[at[at >= 0]] = _numbers(batch["node"], number, _NOTHING)[at >= 0]
+        self.names = list(number)
+
+    def renumber(self, number: Mapping[str, int], silent: int) -> None:
+        """Give the nodes the numbers that all witnesses use."""
+        of_own = np.full(_NOTHING + 1, silent, np.uint16)
+        of_own[: len(self.names)] = [number.get(name, silent) for name in self.names]
+        self._noted = of_own[self._noted]
+
+    def say(self, keys: npt.NDArray[np.uint64]) -> Numbers:
+        """Return the number of the node that wrote each identity down."""
+        return self._noted[self._places.of(keys)]
 
 
 class _Witnesses:
     """All witnesses that a target has, asked for one piece of the connections at a time."""
 
     def __init__(
-        self, names: Sequence[str], answered: pl.LazyFrame, receipts: Frame | None, table: Mapping[str, str],
-        log: Mapping[tuple[str, int], str] | None,
+        self, names: Sequence[str], table: Mapping[str, str], log: Mapping[tuple[str, int], str] | None,
+        journals: _Journals | None,
     ) -> None:  # fmt: skip
         self._number = {name: number for number, name in enumerate(names)}
         self._silent = len(names)
         self._table = {source: self._number.get(node, self._silent) for source, node in table.items()}
         self._log = None if log is None else self._logged(log)
-        self._places: Places | None = None
-        if receipts is not None:
-            self._places = Places(columns(answered, "key")["key"].to_numpy())
-            self._noted = self._journalled(receipts, self._places)
-        has = {"client": True, "table": True, "log": log is not None, "journal": receipts is not None}
+        self._journals = journals
+        if journals is not None:
+            journals.renumber(self._number, self._silent)
+        has = {"client": True, "table": True, "log": log is not None, "journal": journals is not None}
         self.present = [name for name, there in has.items() if there]
 
     def say(self, batch: pl.DataFrame) -> dict[str, Numbers]:
         """Return the number of the node that each witness names for each connection, or that of silence."""
-        said = {"client": self._numbers(batch["node"], self._number), "table": self._numbers(batch["source"], self._table)}
+        said = {
+            "client": _numbers(batch["node"], self._number, self._silent),
+            "table": _numbers(batch["source"], self._table, self._silent),
+        }
         if self._log is not None:
             found = batch.join(self._log, on=["source", "source_port"], how="left", maintain_order="left")
             said["log"] = found["said"].fill_null(self._silent).to_numpy()
-        if self._places is not None:
-            said["journal"] = self._noted[self._places.of(batch["key"].to_numpy())]
+        if self._journals is not None:
+            said["journal"] = self._journals.say(batch["key"].to_numpy())
         return said
-
-    def _numbers(self, words: pl.Series, numbers: Mapping[str, int]) -> Numbers:
-        """Return the number of each word of a categorical series."""
-        distinct = words.unique()
-        of_code = np.full(int(distinct.to_physical().max() or 0) + 1, self._silent, np.uint16)  # type: ignore[arg-type]
-        of_code[distinct.to_physical().to_numpy()] = [numbers.get(word, self._silent) for word in distinct.to_list()]
-        of_each: Numbers = of_code[words.to_physical().to_numpy()]
-        return of_each
 
     def _logged(self, log: Mapping[tuple[str, int], str]) -> pl.DataFrame:
         """Return what the log says of each connection, to be found by the client's address and port."""
@@ -151,10 +168,11 @@ class _Witnesses:
             schema={"source": pl.Categorical, "source_port": pl.UInt16, "said": pl.UInt16},
         )
 
-    def _journalled(self, receipts: Frame, places: Places) -> Numbers:
-        """Return what the journals say of each identity that went over a connection; the last receipt counts."""
-        noted = np.full(places.count, self._silent, np.uint16)
-        for batch in batches(receipts, "key", "node"):
-            at = places.of(batch["key"].to_numpy())
-            noted[at[at >= 0]] = self._numbers(batch["node"], self._number)[at >= 0]
-        return noted
+
+def _numbers(words: pl.Series, numbers: Mapping[str, int], silent: int) -> Numbers:
+    """Return the number of each word of a categorical series, `silent` for one that has none."""
+    distinct = words.unique()
+    of_code = np.full(int(distinct.to_physical().max() or 0) + 1, silent, np.uint16)  # type: ignore[arg-type]
+    of_code[distinct.to_physical().to_numpy()] = [numbers.get(word, silent) for word in distinct.to_list()]
+    of_each: Numbers = of_code[words.to_physical().to_numpy()]
+    return of_each
