@@ -27,6 +27,7 @@ from .records import Arrival, Fate, WaitedFor
 from .shapes import storm_of
 
 GRACE_NS = 1_000_000_000  # an arrival may still begin so long after its plan is over; later it is dropped
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples, without their integer parts, choose evenly from any mix
 _LEAVES_WITHIN_S = 10.0  # after being cut off, a client has nothing left to wait for
 AnyGreenlet: TypeAlias = "gevent.Greenlet[..., object]"
 _logger = logging.getLogger(__name__)
@@ -210,13 +211,14 @@ class Play:
             free_ns = time.monotonic_ns()
 
     def _go_on(self, user: UserPlan, number: int, client: Client) -> None:
-        """Carry out one arrival after the other, each as soon as the one before has ended."""
+        """Go on as soon as the last thing has ended. Nothing arrives here, so that no arrivals are written down."""
         over_ns = self._over_ns(user)
         self._sleep_until(self._at_ns(user.starts_s))
-        turn = number
+        choice = number * _GOLDEN
         while (now_ns := time.monotonic_ns()) < over_ns and not self.is_halted:
-            self._carry_out(user, client, now_ns, WaitedFor.NOTHING, turn * 0.6180339887498949 % 1.0, 0.0)
-            turn += 1
+            choice = (choice + _GOLDEN) % 1.0
+            for operation in client.arrive(user, now_ns, choice):
+                self._tell(operation)
 
     def _brave(self, user: UserPlan, number: int, client: Client) -> None:
         """Connect at leisure, hang up, and come back at the instant at which all do."""

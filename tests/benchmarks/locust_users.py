@@ -1,13 +1,14 @@
 """Operations a second of a Locust user, by protocol, against the same client in plain Python.
 
 Method. One node's four services run as in a lab, without a balancer: storage and worklist by the wire engine, storage in
-digest mode. For each protocol one Locust process (headless, one worker) plays a plan of shape `closed`: its client goes on as
-soon as it is answered, for half a second in every second. In the other halves a second process does the same with the very
-same client in plain Python: a loop, no greenlets, no Locust's event for each operation, nothing written down. So the rounds
-interleave, both sides are warm, and start-up is left out. Each side has one client with one operation under way: that is
-where the event loop costs most, since it has nothing else to do meanwhile. Figures are operations over the time from the
-first one's begin to the last one's end; for the modality images (studies of 100, an association each), for the worklist
-queries without a match, for the viewer pages of one session.
+digest mode. For each protocol one Locust process (headless, one worker) plays a plan of shape `closed`: its client goes on
+as soon as it is answered, for an eighth of a second in every quarter. In the other eighths a second process does the same
+with the very same client in plain Python: a loop, no greenlets, no Locust's event for each operation, nothing written down.
+A round is four of these turns of each side. So whatever else the machine does meets both alike, both are warm, and start-up
+is left out. Each side has one client with one operation under way: that is where the event loop costs most, since it has
+nothing else to do meanwhile. Figures are operations over the time from the first one's begin to the last one's end of each
+turn; for the modality images (studies of 100, an association each), for the worklist queries without a match, for the
+viewer pages of one session.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from compose.probes import NotReady, answers
 from lbconfig.site_file import load_site
@@ -42,9 +46,17 @@ _UNITS: dict[UserKind, str] = {"modality": "images/s", "engine": "messages/s", "
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _ADDRESS = "127.0.0.1"
 _PASSWORD = "benchmark"
-_ROUND_S = 0.5
+_TURN_S = 0.125
+_TURNS = 4  # of each side, a round
 _STARTS_S = 0.2
 _LIMIT_S = 30.0
+
+
+class Turn(NamedTuple):
+    """What one side did in one turn: so many operations, in so many nanoseconds."""
+
+    operations: int
+    took_ns: int
 
 
 def run(rounds: int, quick: bool) -> list[Row]:
@@ -80,46 +92,52 @@ def _row(kind: UserKind, rounds: int, directory: Path, site_file: Path) -> Row:
         with _locust(plan_file) as locust:
             zero_ns = _first_operation(Path(plan.records) / "generator-1.operations", locust)
             for number in range(rounds):
-                due_ns = zero_ns + round((2 * number + 1) * _ROUND_S * 1e9)
-                print(due_ns, file=peer.stdin, flush=True)
-                plain.append(float(_answer_of(peer)))
+                turns = []
+                for turn in range(number * _TURNS, (number + 1) * _TURNS):
+                    print(zero_ns + round((2 * turn + 1) * _TURN_S * 1e9), file=peer.stdin, flush=True)
+                    turns.append(msgspec.json.decode(_answer_of(peer), type=Turn))
+                plain.append(_rate(turns))
             if locust.wait(_LIMIT_S) != 0:
                 raise BarError(
                     f"Locust: expected exit code 0, found {locust.returncode}: {(directory / kind / 'log').read_text()}"
                 )
     operations = list(read_operations(Path(plan.records) / "generator-1.operations"))
-    ours = [_rate(_of_round(operations, zero_ns, number)) for number in range(rounds)]
+    turns = [_turn(_of_turn(operations, zero_ns, turn)) for turn in range(rounds * _TURNS)]
+    ours = [_rate(turns[number * _TURNS : (number + 1) * _TURNS]) for number in range(rounds)]
     return row_of_rounds(f"locust-{kind}", _UNITS[kind], ours, {"plain Python": plain}, ratio_min={"plain Python": RATIO_MIN})
 
 
 def _plan(kind: UserKind, rounds: int, directory: Path, site_file: Path) -> LoadPlan:
     users = tuple(
         UserPlan(
-            kind=kind, clients=1, starts_s=_STARTS_S + 2 * number * _ROUND_S, lasts_s=_ROUND_S, shape=Shape(kind="closed"),
+            kind=kind, clients=1, starts_s=_STARTS_S + 2 * turn * _TURN_S, lasts_s=_TURN_S, shape=Shape(kind="closed"),
             studies=(StudyMix(modality="CT", share=1.0, images=100, image_bytes=8192),),
         )
-        for number in range(rounds)
+        for turn in range(rounds * _TURNS)
     )  # fmt: skip
     web = Web(user="bench", password=_PASSWORD, ca_file=str(directory / "ca.pem"), server_name=_ADDRESS, study_uids=())
     return LoadPlan(
         site=str(site_file), run=1, seed=1, workload=1, records=str(directory / kind), generators_at_most=2,
-        sources=("127.1.0.1", "127.1.0.20"), duration_s=users[-1].starts_s + _ROUND_S, users=users, web=web,
+        sources=("127.1.0.1", "127.1.0.20"), duration_s=users[-1].starts_s + _TURN_S, users=users, web=web,
     )  # fmt: skip
 
 
-def _of_round(operations: list[Operation], zero_ns: int, number: int) -> list[Operation]:
-    begins_ns = zero_ns + round((2 * number - 0.1) * _ROUND_S * 1e9)
-    ends_ns = begins_ns + round(2 * _ROUND_S * 1e9)
+def _of_turn(operations: list[Operation], zero_ns: int, turn: int) -> list[Operation]:
+    begins_ns = zero_ns + round((2 * turn - 0.2) * _TURN_S * 1e9)
+    ends_ns = begins_ns + round(2 * _TURN_S * 1e9)
     return [operation for operation in operations if begins_ns <= operation.begun_ns < ends_ns]
 
 
-def _rate(operations: list[Operation]) -> float:
+def _turn(operations: list[Operation]) -> Turn:
     missed = [operation for operation in operations if operation.outcome != Outcome.ACKNOWLEDGED]
-    if missed or len(operations) < 2:
-        raise BarError(
-            f"expected operations that are all acknowledged, found {len(operations)}, and {len(missed)} that are not"
-        )
-    return len(operations) * 1e9 / (operations[-1].ended_ns - operations[0].begun_ns)
+    if missed or not operations:
+        raise BarError(f"expected operations, all acknowledged, found {len(operations)}, and {len(missed)} that are not")
+    return Turn(len(operations), operations[-1].ended_ns - operations[0].begun_ns)
+
+
+def _rate(turns: list[Turn]) -> float:
+    """Return the operations a second of some turns."""
+    return sum(turn.operations for turn in turns) * 1e9 / sum(turn.took_ns for turn in turns)
 
 
 def _first_operation(path: Path, locust: subprocess.Popen[str]) -> int:
@@ -134,7 +152,7 @@ def _first_operation(path: Path, locust: subprocess.Popen[str]) -> int:
 
 
 def play_plain(plan_file: Path) -> None:
-    """Be the peer: for each moment on standard input do operations from then on for a round, and print how many a second."""
+    """Be the peer: for each moment on standard input do operations for a turn from then on, and print the Turn."""
     plan = read_plan(plan_file)
     kind = plan.users[0].kind
     factory = ClientFactory(plan, load_site(Path(plan.site)), IdentitySource(plan.run, 2))
@@ -144,11 +162,11 @@ def play_plain(plan_file: Path) -> None:
     for line in sys.stdin:
         left_s = (int(line) - time.monotonic_ns()) / 1e9
         time.sleep(max(0.0, left_s))
-        over_ns = time.monotonic_ns() + round(_ROUND_S * 1e9)
+        over_ns = time.monotonic_ns() + round(_TURN_S * 1e9)
         operations: list[Operation] = []
         while (now_ns := time.monotonic_ns()) < over_ns:
             operations += client.arrive(user, now_ns, 0.5)
-        print(_rate(operations), flush=True)  # noqa: T201
+        print(msgspec.json.encode(_turn(operations)).decode(), flush=True)  # noqa: T201
     client.hang_up()
 
 
