@@ -21,7 +21,7 @@ lint: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 bench: .venv/.installed-dev programs
-	@./install-programs gcc
+	@./install-programs gcc libc6-dev wrk
 	$(BIN)/python -m tests.benchmarks --out "$(or $(filter-out out/report,$(OUT)),out/bench.json)"
 
 plants: .venv/.installed-dev programs
