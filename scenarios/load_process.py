@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -127,7 +128,7 @@ def check_locust() -> None:
 def _locust(records: Path, processes: int, page: int | None) -> Iterator[subprocess.Popen[bytes]]:
     """Start Locust, tied to this process, and end it in the end."""
     shown = ["--web-host", "127.0.0.1", "--web-port", str(page), "--autostart", "--autoquit", "1"] if page else ["--headless"]
-    several = ["--processes", str(processes)] if processes > 1 else []
+    several = ["--processes", str(processes), *_own_master()] if processes > 1 else []
     command = [
         "setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "locust", "-f", str(LOCUST_FILE), *shown, *several,
         "--skip-log-setup",
@@ -147,6 +148,16 @@ def _locust(records: Path, processes: int, page: int | None) -> Iterator[subproc
             except subprocess.TimeoutExpired:
                 locust.kill()
                 locust.wait()
+
+
+def _own_master() -> list[str]:
+    """Return options that keep Locust's master on loopback, at a port that was free a moment ago: its own may be taken."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    here = "127.0.0.1"
+    return [
+        "--master-bind-host", here, "--master-bind-port", port, "--master-host", here, "--master-port", port,
+    ]  # fmt: skip
 
 
 def _wait(locust: subprocess.Popen[bytes], plan: LoadPlan, records: Path) -> None:
