@@ -6,9 +6,7 @@ connection that the server has closed *before* a request is replaced, as not one
 
 from __future__ import annotations
 
-import http.client
 import http.cookies
-import ssl
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,33 +18,13 @@ import xxhash
 from simulators.client import Attempt, Begun, Connection, Failed, Target, Timeouts
 from simulators.operations import Kind, Operation, Outcome, Phase
 
+from .http_answer import Answer, AnswerReader, BadAnswerError, request_line
 from .page_reader import NoteSeen, StudyPage, StudyRow, study_page, study_rows
 from .protocol import DICOM_JSON, DICOMWEB, FORM, IDENTITY_HEADER, NODE_HEADER, NoteBody
+from .secured_connection import SecuredConnection, trusting
 from .tls_inspection import TlsSeen, inspect_tls
 
 __all__ = ["Answer", "NoteSeen", "StudyPage", "StudyRow", "TlsSeen", "Viewer", "inspect_tls"]
-
-_CHUNK_BYTES = 65536
-_BROKEN = (OSError, http.client.HTTPException)
-
-
-class Answer(NamedTuple):
-    """One HTTP response, whole."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def is_login_redirect(self) -> bool:
-        """Whether it sends the user to the login page: there is no session."""
-        location = self.headers.get("Location", "")
-        return 300 <= self.status < 400 and location.partition("?")[0].endswith("/login")
-
-    @property
-    def text(self) -> str:
-        """The body as UTF-8; what is not, replaced."""
-        return self.body.decode("utf-8", "replace")
 
 
 class _Request(NamedTuple):
@@ -96,15 +74,15 @@ class Viewer:
         self.last_failure = ""
         self._server_name = server_name
         self._timeouts = timeouts
-        self._tls = ssl.create_default_context(cafile=str(ca_file))
+        self._tls = trusting(ca_file)
         self._cookies: dict[str, str] = {}
-        self._connection: Connection | None = None
-        self._http: http.client.HTTPConnection | None = None
+        self._connection: Connection | None = None  # also when TLS was refused on it
+        self._secured: SecuredConnection | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether there is a connection that the server has not closed."""
-        return self._http is not None and _is_alive(self._http.sock)
+        return self._secured is not None and self._secured.is_alive()
 
     def login(self, user: str, password: str, attempt: Attempt) -> Operation:
         """Log in. Acknowledged when the node began a session (303 away from the login page); a wrong password is 401."""
@@ -200,9 +178,11 @@ class Viewer:
 
     def disconnect(self) -> None:
         """Drop the connection and keep the cookies, as a browser does."""
-        if self._connection is not None:
+        if self._secured is not None:
+            self._secured.close()
+        elif self._connection is not None:
             self._connection.close()
-        self._connection = self._http = None
+        self._connection = self._secured = None
 
     def close(self) -> None:
         """Drop the connection and forget the session."""
@@ -214,15 +194,16 @@ class Viewer:
         self, request: _Request, attempt: Attempt, *, expected: tuple[int, ...] = (200,), login_is_lost: bool = True
     ) -> tuple[Operation, Answer | None]:
         """Send one request, read its response, and tell the fate of the attempt."""
+        line = request_line(request.method, request.target)
         begun = Begun(attempt, self.target, self.source)
         payload = request.body if attempt.identity.kind == Kind.NOTE and request.body is not None else request.target.encode()
         size_bytes, digest = len(payload), xxhash.xxh3_128_digest(payload)
         self.last_failure = ""
         answer, connection = None, None
         try:
-            self._connect()
-            answer = self._answer(request, attempt)
-            connection = self._connection
+            secured = self._connected()
+            connection = secured.connection
+            answer = self._answer(secured, request, line + self._fields(request, attempt))
             self._judge(request, answer, expected, login_is_lost)
             outcome, phase, status = Outcome.ACKNOWLEDGED, Phase.DONE, answer.status
         except Failed as failed:
@@ -231,48 +212,50 @@ class Viewer:
             if failed.phase < Phase.DONE:
                 self.disconnect()
         operation = begun.ended(outcome, phase, connection, status=status, size_bytes=size_bytes, digest=digest)
-        if answer is not None and answer.headers.get("Connection", "").lower() == "close":
-            self.disconnect()
         return operation, answer
 
-    def _connect(self) -> None:
-        """Have a connection with TLS; one that the server closed meanwhile is replaced."""
-        if self.is_open:
-            return
+    def _connected(self) -> SecuredConnection:
+        """Return a connection with TLS; one that the server closed meanwhile is replaced."""
+        if self._secured is not None and self._secured.is_alive():
+            return self._secured
         self.disconnect()
-        self._connection = connection = Connection(self.target, self.source, self._timeouts)
+        self._connection = Connection(self.target, self.source, self._timeouts)
         try:
-            connection.socket.settimeout(self._timeouts.negotiate_s)
-            secured = self._tls.wrap_socket(connection.socket, server_hostname=self._server_name)
+            self._secured = SecuredConnection(self._connection, self._tls, self._server_name, self._timeouts.negotiate_s)
         except OSError as error:  # ssl.SSLError and ssl.CertificateError are kinds of it
             reason = f"{self._where()}: expected TLS with a trusted certificate for {self._server_name}, found {error}"
             raise Failed(Outcome.REFUSED, Phase.NEGOTIATE, reason) from error
-        connection.socket = secured
-        self._http = http.client.HTTPConnection(self._server_name, self.target.port)
-        self._http.auto_open = 0  # it must not connect behind our back
-        self._http.sock = secured
+        return self._secured
 
-    def _answer(self, request: _Request, attempt: Attempt) -> Answer:
-        connection, exchange = self._connection, self._http
-        if connection is None or exchange is None:
-            raise Failed(Outcome.REFUSED, Phase.CONNECT, f"{self._where()}: expected a connection, found none")
-        status = 0
+    def _answer(self, secured: SecuredConnection, request: _Request, head: bytes) -> Answer:
+        reader = AnswerReader()
         try:
-            connection.socket.settimeout(self._timeouts.send_s)
-            exchange.request(request.method, request.target, request.body, self._headers(request, attempt))
-        except _BROKEN as error:
-            raise self._broken(Phase.SEND, "the request to leave", error, status) from error
+            secured.send(head + (request.body or b""), self._timeouts.send_s)
+        except OSError as error:
+            raise self._broken(Phase.SEND, "the request to leave", error, 0) from error
         try:
-            deadline = time.monotonic() + self._timeouts.response_s
-            connection.socket.settimeout(self._timeouts.response_s)
-            response = exchange.getresponse()
-            status = response.status
-            self.node = connection.node = response.headers.get(NODE_HEADER, "")
-            answer = Answer(status, response.headers, _body(response, connection, deadline))
-        except _BROKEN as error:
-            raise self._broken(Phase.RESPONSE, f"a response to {request.method} {request.target}", error, status) from error
+            answer = self._read(secured, reader)
+        except (OSError, BadAnswerError) as error:
+            secured.connection.node = reader.headers.get(NODE_HEADER, "")
+            wanted = f"a response to {request.method} {request.target}"
+            raise self._broken(Phase.RESPONSE, wanted, error, reader.status) from error
+        self.node = secured.connection.node = answer.headers.get(NODE_HEADER, "")
+        if not reader.keeps_alive:
+            self.disconnect()
         self._keep_cookies(answer)
         return answer
+
+    def _read(self, secured: SecuredConnection, reader: AnswerReader) -> Answer:
+        """Read one whole response, before its time limit."""
+        left_s = self._timeouts.response_s
+        deadline = time.monotonic() + left_s
+        while left_s > 0:
+            data = secured.receive(left_s)
+            answer = reader.feed(data) if data else reader.end()
+            if answer is not None:
+                return answer
+            left_s = deadline - time.monotonic()
+        raise TimeoutError(f"HTTP status {reader.status} and not all of the response at the time limit")
 
     def _judge(self, request: _Request, answer: Answer, expected: tuple[int, ...], login_is_lost: bool) -> None:
         """Raise Failed unless the response is an acknowledgement."""
@@ -287,19 +270,25 @@ class Viewer:
             reason = f"{request.method} {request.target}: expected HTTP {wanted}, found {answer.status}"
             raise Failed(Outcome.REFUSED, Phase.DONE, reason, answer.status)
 
-    def _headers(self, request: _Request, attempt: Attempt) -> dict[str, str]:
+    def _fields(self, request: _Request, attempt: Attempt) -> bytes:
+        """Return the header of a request behind its first line, to its end."""
         port = "" if self.target.port == 443 else f":{self.target.port}"
-        headers = {"Host": self._server_name + port, "Accept": request.accept, "User-Agent": "Preflight"}
+        fields = (
+            f"\r\nHost: {self._server_name}{port}\r\nUser-Agent: Preflight\r\nAccept-Encoding: identity"
+            f"\r\nAccept: {request.accept}"
+        )
         if request.content_type:
-            headers["Content-Type"] = request.content_type
+            fields += f"\r\nContent-Type: {request.content_type}"
+        if request.body is not None:
+            fields += f"\r\nContent-Length: {len(request.body)}"
         if self._cookies:
-            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
+            fields += "\r\nCookie: " + "; ".join([f"{name}={value}" for name, value in self._cookies.items()])
         if attempt.identity.kind == Kind.QUERY:
-            headers[IDENTITY_HEADER] = attempt.identity.code
-        return headers
+            fields += f"\r\n{IDENTITY_HEADER}: {attempt.identity.code}"
+        return (fields + "\r\n\r\n").encode("latin-1")
 
     def _keep_cookies(self, answer: Answer) -> None:
-        for line in answer.headers.get_all("Set-Cookie", []):
+        for line in answer.headers.get_all("Set-Cookie"):
             for name, morsel in http.cookies.SimpleCookie(line).items():
                 if morsel["max-age"] == "0":
                     self._cookies.pop(name, None)
@@ -312,35 +301,3 @@ class Viewer:
 
     def _where(self) -> str:
         return f"{self.source} to {self.target.address}:{self.target.port}"
-
-
-def _body(response: http.client.HTTPResponse, connection: Connection, deadline: float) -> bytes:
-    """Read a response's body to its end, before a deadline of the monotonic clock."""
-    body = bytearray()
-    while True:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError(f"{len(body)} bytes of the body at the time limit")
-        connection.socket.settimeout(left_s)
-        chunk = response.read1(_CHUNK_BYTES)
-        if not chunk:
-            break
-        body += chunk
-    response.close()  # `read1` leaves that open; until then no further request is possible
-    if response.length:  # what Content-Length promised and did not come
-        raise http.client.IncompleteRead(bytes(body), response.length)
-    return bytes(body)
-
-
-def _is_alive(connected: Any) -> bool:  # noqa: ANN401  http.client types its socket as Any
-    """Say whether the peer has not closed a connection on which nothing is awaited (session tickets are read past)."""
-    if connected is None:
-        return False
-    connected.settimeout(0)
-    try:
-        connected.recv(1)
-    except (ssl.SSLWantReadError, BlockingIOError):
-        return True
-    except OSError:
-        return False
-    return False  # the end, or something that nobody asked for
