@@ -24,6 +24,7 @@ from starlette.routing import Route
 from .archive import StudyQuery
 from .dicomweb import UID_PATTERN, BadQueryError, count_of
 from .protocol import COOKIE, DICOMWEB, FORM, NoteBody
+from .rendered_pages import PageKey
 from .web_node import WebNode, peer_of
 
 PAGES = Path(__file__).with_name("pages")
@@ -106,8 +107,12 @@ async def _logout(web_node: WebNode, request: Request) -> Response:
 
 
 async def _studies(web_node: WebNode, request: Request) -> Response:
-    if web_node.user_of(request) is None:
+    user = web_node.user_of(request)
+    if user is None:
         return _redirect("/login")
+    key, version = _key(request, user), web_node.pages.version("dicom")
+    if (known := web_node.pages.get(key, version)) is not None:
+        return known
     asked = request.query_params
     limit = count_of("limit", asked.get("limit", str(_STUDIES_A_PAGE)), 1, _MOST_STUDIES_A_PAGE)
     offset = count_of("offset", asked.get("offset", "0"), 0, 1_000_000)
@@ -116,21 +121,29 @@ async def _studies(web_node: WebNode, request: Request) -> Response:
     query = StudyQuery(patient_id=patient_id, accession=accession, limit=limit + 1, offset=offset)
     found = await web_node.reading(web_node.archive.studies, query)
     search = {"patient_id": patient_id, "accession": accession, "limit": limit}
-    return _page(
+    page = _page(
         web_node, request, "studies.html", studies=found[:limit], patient_id=patient_id, accession=accession, offset=offset,
         earlier=urlencode(search | {"offset": max(0, offset - limit)}) if offset else None,
         further=urlencode(search | {"offset": offset + limit}) if len(found) > limit else None,
     )  # fmt: skip
+    web_node.pages.put(key, version, page)
+    return page
 
 
 async def _study(web_node: WebNode, request: Request) -> Response:
-    if web_node.user_of(request) is None:
+    user = web_node.user_of(request)
+    if user is None:
         return _redirect("/login")
+    key, version = _key(request, user), web_node.pages.version("dicom", "hl7", "https")
+    if (known := web_node.pages.get(key, version)) is not None:
+        return known
     uid = _study_uid(request)
     record = await web_node.reading(web_node.archive.record, uid)
     if not record.is_known:
         raise HTTPException(404, f"Nothing is known of the study {uid}.")
-    return _page(web_node, request, "study.html", record=record, most=_MOST_IMAGES_A_SERIES)
+    page = _page(web_node, request, "study.html", record=record, most=_MOST_IMAGES_A_SERIES)
+    web_node.pages.put(key, version, page)
+    return page
 
 
 async def _note(web_node: WebNode, request: Request) -> Response:
@@ -162,6 +175,12 @@ def _note_of_form(body: bytes) -> NoteBody:
 
 def _form(body: bytes) -> dict[str, str]:
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+def _key(request: Request, user: str) -> PageKey:
+    raw_path: bytes = request.scope["raw_path"]
+    query: bytes = request.scope["query_string"]
+    return PageKey(raw_path + b"?" + query, user)
 
 
 def _study_uid(request: Request) -> str:

@@ -1,17 +1,20 @@
 """The HTTPS service of a node: `python -m simulators.web.server SETTINGS.json`.
 
-Starlette on uvicorn (httptools, uvloop), TLS 1.2 or newer, on the inherited socket. Ends at SIGTERM with exit code 0.
+Starlette on uvicorn (httptools, uvloop), TLS 1.2 or newer with session tickets, on the inherited socket. `processes` of them
+share it, and with it sessions, tickets, journal and store; each writes its pulse. Ends at SIGTERM with exit code 0.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import os
 import signal
 import socket
+import sqlite3
 import ssl
-import struct
 import sys
-from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -21,41 +24,66 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from simulators.misbehaviour import Misbehaviour
-from simulators.service import ServiceSettings, settings_of_command_line
+from simulators.node_store import NodeStore
+from simulators.prefork import serve_in_processes
+from simulators.pulse import keep_pulse, pulse_path
+from simulators.service import (
+    ServiceSettings,
+    SettingsError,
+    backlog_of,
+    listening_socket,
+    settings_of_command_line,
+)
 
 from . import browsing, dicomweb
 from .protocol import NODE_HEADER
+from .sessions import SharedSessions
 from .web_node import Late, Leaking, Observed, WebNode
 
 _KEEP_ALIVE_S = 300  # a viewer looks at one study for minutes
 _GRACE_S = 1  # for the requests under way at SIGTERM
 _CLOSE_NOTIFY_S = 0.1  # for an idle viewer's answer to the end of TLS, which most never send
-_BACKLOG_OFFSET = 28  # of tcpi_sacked in struct tcp_info: for a listening socket the kernel keeps its backlog there
 
 
 def main(arguments: list[str]) -> None:
-    """Serve until SIGTERM.
+    """Serve until SIGTERM, then leave with 0; leave with 2, and the reason, when the service cannot start.
 
     Parameters
     ----------
     arguments : list of str
         The program's name and the path of its settings.
     """
-    signal.signal(signal.SIGTERM, _leave)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     settings = settings_of_command_line(arguments)
-    if settings.certificate_file is None or settings.key_file is None:
-        print("certificate_file, key_file: expected two PEM files, found none", file=sys.stderr)  # noqa: T201  the service's log
+    try:
+        tls = _tls(settings)  # once for all processes: so each of them takes the session tickets of the others
+        if settings.processes > 1:
+            _prepare_for_several(settings)
+        listener = listening_socket(settings.listen_fd)
+    except (SettingsError, OSError, sqlite3.Error) as error:  # ssl.SSLError is a kind of OSError
+        print(error, file=sys.stderr)  # noqa: T201  the service's log
         sys.exit(2)
-    listener = socket.socket(fileno=settings.listen_fd)
+    sys.exit(serve_in_processes(settings.processes, lambda _: _served(settings, tls, listener)))
+
+
+def _served(settings: ServiceSettings, tls: ssl.SSLContext, listener: socket.socket) -> int:
     config = uvicorn.Config(
-        application(settings), http=_Protocol, loop="uvloop", ws="none", lifespan="off", backlog=_backlog(listener),
+        application(settings), http=_Protocol, loop="uvloop", ws="none", lifespan="off", backlog=backlog_of(listener),
         proxy_headers=False,  # the peer is whoever the node's socket says it is
         server_header=False, headers=[(NODE_HEADER, settings.node)], access_log=False, log_level="warning", use_colors=False,
-        timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S,
-        ssl_certfile=settings.certificate_file, ssl_keyfile=settings.key_file, ssl_context_factory=_tls,
+        timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S, ssl_context_factory=lambda *_: tls,
     )  # fmt: skip
     # at SIGTERM uvicorn ends its work, then raises the signal again for the handler that was there before: `_leave`
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, pulse_path(settings.node_directory, settings.service)).run(sockets=[listener])
+    return 0
+
+
+def _prepare_for_several(settings: ServiceSettings) -> None:
+    """Make what several processes share, before there are any."""
+    SharedSessions.begin_anew(settings.node_directory)
+    NodeStore(settings.node_directory, "https").close()  # two at once could not make it one that both may write
+    os.environ["UV_TCP_SINGLE_ACCEPT"] = "1"  # else whoever wakes first takes all the connections of a burst
 
 
 def application(settings: ServiceSettings) -> ASGIApp:
@@ -80,17 +108,36 @@ class _Protocol(HttpToolsProtocol):
             self.loop.call_later(_CLOSE_NOTIFY_S, self.transport.abort)
 
 
-def _tls(_config: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    context = default()
+class _Server(uvicorn.Server):
+    """uvicorn with a pulse."""
+
+    def __init__(self, config: uvicorn.Config, pulse: Path) -> None:
+        super().__init__(config)
+        self._pulse_path = pulse
+        self._pulse: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, and to write the pulse."""
+        await super().startup(sockets)
+        state = self.server_state
+        beating = keep_pulse(self._pulse_path, lambda: len(state.connections), lambda: state.total_requests)
+        self._pulse = asyncio.create_task(beating)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what is under way, and write the last pulse."""
+        await super().shutdown(sockets)
+        if self._pulse is not None:
+            self._pulse.cancel()
+            await asyncio.wait((self._pulse,))
+
+
+def _tls(settings: ServiceSettings) -> ssl.SSLContext:
+    if settings.certificate_file is None or settings.key_file is None:
+        raise SettingsError("certificate_file, key_file: expected two PEM files, found none")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.certificate_file, settings.key_file)
     return context
-
-
-def _backlog(listener: socket.socket) -> int:
-    """Return the backlog that the listener was given: uvicorn listens once more, and must not change it."""
-    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BACKLOG_OFFSET + 4)
-    backlog: int = struct.unpack_from("=I", info, _BACKLOG_OFFSET)[0]
-    return backlog
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

@@ -23,6 +23,8 @@ from simulators.service import ServiceSettings
 
 from .archive import Archive
 from .protocol import COOKIE, IDENTITY_HEADER
+from .rendered_pages import RenderedPages
+from .sessions import OwnSessions, Sessions, SharedSessions
 
 _EVERY = 200  # every which note the planted defects meet
 _READERS = 2  # threads that read SQLite and files, so that the event loop never waits for them
@@ -31,12 +33,19 @@ _R = TypeVar("_R")
 
 
 class WebNode:
-    """The state of a node's HTTPS service. Sessions live here and nowhere else: no other node knows them.
+    """The state of a node's HTTPS service, in one process of it.
 
     Parameters
     ----------
     settings : ServiceSettings
         Of the service "https".
+
+    Attributes
+    ----------
+    archive : Archive
+        What there is to show.
+    pages : RenderedPages
+        What was shown last.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
@@ -44,10 +53,12 @@ class WebNode:
         site = tuple(Path(directory) for directory in settings.site_directories)
         hides = settings.has(Misbehaviour.HIDES_STUDIES_OF_OTHERS)
         self.archive = Archive(site, (settings.node_directory,) if hides else site)
-        self._sessions: dict[str, str] = {}
+        self.pages = RenderedPages(site)
+        several = settings.processes > 1
+        self._sessions: Sessions = SharedSessions(settings.node_directory) if several else OwnSessions()
         self._notes_taken = 0
         self._store = NodeStore(settings.node_directory, "https")
-        self._journal = Journal(settings.node_directory, settings.node, Service.HTTPS)
+        self._journal = Journal(settings.node_directory, settings.node, Service.HTTPS, shared=several)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="archive")
 
     async def reading(self, read: Callable[_P, _R], *arguments: _P.args, **keywords: _P.kwargs) -> _R:
@@ -63,16 +74,17 @@ class WebNode:
         """Begin a session and return its token."""
         token = secrets.token_urlsafe(32)
         if not self.settings.has(Misbehaviour.LOSES_SESSIONS):
-            self._sessions[token] = user
+            self._sessions.begin(token, user)
         return token
 
     def end_session(self, request: HTTPConnection) -> None:
         """Forget the session of a request, if it has one."""
-        self._sessions.pop(request.cookies.get(COOKIE, ""), None)
+        self._sessions.end(request.cookies.get(COOKIE, ""))
 
     def user_of(self, request: HTTPConnection) -> str | None:
         """Return who is logged in; None without a session of this node."""
-        return self._sessions.get(request.cookies.get(COOKIE, ""))
+        token = request.cookies.get(COOKIE)
+        return None if token is None else self._sessions.user_of(token)
 
     def take_note(self, study_uid: str, code: str, text: str, body: bytes, user: str, peer: tuple[str, int]) -> None:
         """Store a note and write its receipt; when this returns the note may be acknowledged.
