@@ -141,7 +141,8 @@ def _tls(settings: ServiceSettings) -> ssl.SSLContext:
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
+    """End at once: before uvicorn listens for signals there is nothing to end, and after it everything has ended."""
+    os._exit(0)  # not by an exception: one that is raised within a weak reference's callback is ignored, and nothing ends
 
 
 if __name__ == "__main__":

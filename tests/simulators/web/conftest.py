@@ -72,7 +72,7 @@ def certificate(authority: LabAuthority) -> CertificateFiles:
 
 def launch(
     directory: Path, ca_file: Path, files: CertificateFiles, name: str, site: tuple[str, ...],
-    misbehaviour: tuple[Misbehaviour, ...] = (),
+    misbehaviour: tuple[Misbehaviour, ...] = (), processes: int = 1,
 ) -> RunningNode:  # fmt: skip
     """Start the HTTPS service of one node of a site whose folders lie in a directory."""
     address = f"127.0.0.{2 + sorted(site).index(name)}"
@@ -80,7 +80,7 @@ def launch(
         settings = ServiceSettings(
             node=name, service="https", listen_fd=listener.fileno(), directory=str(directory / name),
             site_directories=tuple(str(directory / node) for node in site), certificate_file=str(files.certificate_file),
-            key_file=str(files.key_file), users=USERS, misbehaviour=misbehaviour,
+            key_file=str(files.key_file), users=USERS, misbehaviour=misbehaviour, processes=processes,
         )  # fmt: skip
         settings_file = directory / f"{name}.json"
         settings_file.write_bytes(msgspec.json.encode(settings))
@@ -103,9 +103,11 @@ def start_node(tmp_path: Path, authority: LabAuthority, certificate: Certificate
     started: list[RunningNode] = []
 
     def start(
-        name: str = "MACH7-A", *, files: CertificateFiles = certificate, misbehaviour: tuple[Misbehaviour, ...] = ()
-    ) -> RunningNode:
-        started.append(launch(tmp_path, authority.ca_file, files, name, ("MACH7-A", "MACH7-B"), misbehaviour))
+        name: str = "MACH7-A", *, files: CertificateFiles = certificate, misbehaviour: tuple[Misbehaviour, ...] = (),
+        processes: int = 1,
+    ) -> RunningNode:  # fmt: skip
+        site = ("MACH7-A", "MACH7-B")
+        started.append(launch(tmp_path, authority.ca_file, files, name, site, misbehaviour, processes))
         return started[-1]
 
     yield start
