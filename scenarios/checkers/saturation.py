@@ -42,6 +42,7 @@ BUSY_CORES = 0.9  # of one core, for a process of one event loop
 IDLE_SHARE = 0.1  # below which the balancer's threads have no time left
 MACHINE_BUSY_SHARE = 0.95
 LAG_S = 0.05
+MANY_WAITING = 4  # connections to be accepted: one or two are only caught between their coming and their being taken
 MANY_LATE = 0.2  # of the arrivals: clients were all busy, whatever the reason
 STRANGERS = "processes that are no part of this run"
 _COUNT, _MACHINE, _GENERATOR, _CPU, _WAITING, _CLIENTS = range(6)
@@ -187,7 +188,7 @@ def _waiting(parts: PartsSeen, vip: Vip) -> Iterator[Evidence]:
     for name, lengths in accept_queue_lengths(parts.machine).items():
         if name not in (f"{BALANCER}/{vip.name}",) and not (name.startswith(NODE) and name.endswith(f"/{vip.service}")):
             continue
-        share = sum(1 for waiting in lengths if waiting) / len(lengths)
+        share = sum(1 for waiting in lengths if waiting >= MANY_WAITING) / len(lengths)
         if share > OFTEN:
             part = name if name.startswith(NODE) else BALANCER
             lost = f"; {overflows} connections were dropped because some accept queue was full" if overflows else ""

@@ -134,7 +134,7 @@ def test_nothing_recorded_is_nothing_drawn(tmp_path: Path, history: History) -> 
 def _step(offered: float, achieved: float, p99_s: float | None = 0.001, failed: int = 0) -> checked.Step:
     return checked.Step(
         begun_ns=0, ended_ns=SECOND, offered_per_s=offered, achieved_per_s=achieved, p99_s=p99_s, large_p99_s=None,
-        failed=failed, late_by_generator=0.0, late_by_clients=0.0, parts=PartsSeen(),
+        p99_low_s=p99_s, large_p99_low_s=None, failed=failed, late_by_generator=0.0, late_by_clients=0.0, parts=PartsSeen(),
     )  # fmt: skip
 
 
