@@ -77,14 +77,14 @@ def pieces_of(site_file: Path) -> tuple[Piece, ...]:
     demand = demand_of(load_site(site_file).load)
     mixed = (
         Stretch(f"mixed, peak x {factor:g}", user_plans(demand, factor=factor, duration_s=MIXED_S), held_out=True)
-        for factor in (0.75, 1.5)
+        for factor in (1.5, 4.0)
     )
     others = (
-        _study_stretch(_studies("64 KB x 20", 20, 65536), 8.0, held_out=True),
-        _study_stretch(_studies("2 MB x 4", 4, 2 << 20), 5.0, held_out=True),
-        _stretch("engine", 200.0, held_out=True),
-        _stretch("worklist", 45.0, held_out=True),
-        _viewer_stretch(6.0, 5, held_out=True),
+        _study_stretch(_studies("64 KB x 20", 20, 65536), 20.0, held_out=True),
+        _study_stretch(_studies("2 MB x 4", 4, 2 << 20), 10.0, held_out=True),
+        _stretch("engine", 450.0, held_out=True),
+        _stretch("worklist", 90.0, held_out=True),
+        _viewer_stretch(15.0, 5, held_out=True),
     )
     return (
         Piece("small images", (_idle(), *(_study_stretch(small, rate) for rate in (1.0, 4.0, 8.0, 16.0)),
@@ -189,7 +189,7 @@ def _point(
     counts = _counts(done, begun, holds_items=not piece.empty)
     cores: dict[str, float] = {}
     for part, used in parts.mean_cores().items():
-        name = _name_of(part)
+        name = priced_as(part)
         cores[name] = cores.get(name, 0.0) + used
     return Point(
         name=f"{piece.name}: {stretch.name}", over_s=over_s, cores=cores, strange_cores=parts.strange_cores() or 0.0,
@@ -213,7 +213,7 @@ def _counts(done: pl.DataFrame, begun: pl.DataFrame, *, holds_items: bool) -> di
     }  # fmt: skip
 
 
-def _name_of(part: str) -> str:
+def priced_as(part: str) -> str:
     """Return what a part is priced as: all generators together, a service of all nodes together."""
     if part.startswith(GENERATOR):
         return "generator"

@@ -9,7 +9,8 @@ clients take, and the bytes of every record. The node keeps receipts, no images,
 Others on the same machine change what a part costs. So `--rounds 2` measures every piece twice, and of each stretch the
 round is taken in which others used less; `--lock FILE` (flock) keeps others out who heed it, piece by piece. What was
 measured before and stands in FILE counts as rounds too, so that a run can be cut short and gone on with, piece by piece
-(`--only`). `--size EXAMS` prints what a hospital of so many exams a year needs, by what stands in FILE, and measures nothing.
+(`--only`). By what stands in FILE, and measuring nothing, `--size EXAMS` prints what a hospital of so many exams a year needs,
+and `--check REPORT` compares the steps of LOAD-4 in a report with what the prices make of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -42,6 +43,7 @@ from simulators.operations import OPERATION_FIELDS, record_struct
 
 from .cost_memory import CLIENTS, Holding, clients_of_a_generator, idle_associations
 from .cost_points import measure, named, pieces_of
+from .cost_steps import read_steps
 from .fitting import STANDING, Checked, Point, Tariff, check, tariff_of
 from .sizing import happens
 
@@ -84,11 +86,17 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], help="this piece, or these clients, alone (may be repeated)")
     parser.add_argument("--lock", type=Path, help="a file to lock (flock) during each piece")
     parser.add_argument("--size", type=float, help="exams a year: print what they need, and measure nothing")
+    parser.add_argument(
+        "--check", type=Path, action="append", default=[], help="a report.json: check the prices by its LOAD-4"
+    )
     options = parser.parse_args()
-    if options.size is None:
+    lines = sized(read_costs(options.out), options.site, options.size) if options.size else []
+    for report in options.check:
+        lines += checks(check(read_costs(options.out).tariffs, read_steps(report, load_site(options.site))))
+    if not options.size and not options.check:
         measured(options)
-    costs = read_costs(options.out)
-    print("\n".join(table(costs) if options.size is None else sized(costs, options.site, options.size)))  # noqa: T201
+        lines = table(read_costs(options.out))
+    print("\n".join(lines))  # noqa: T201  the command's output
     return 0
 
 
@@ -150,16 +158,18 @@ def table(costs: Costs) -> list[str]:
         for unit, price in tariff.prices.items():
             lines.append(f"    {unit:<12} {_time(price.cpu_s):>10} [{_time(price.low_s)}, {_time(price.high_s)}]")
         lines += [f"    {unit:<12} not told from 0" for unit in tariff.untold]
-    lines += ["", "held out: predicted and measured cores"]
-    lines += [
-        f"    {one.point:<48} {one.part:<12} {one.predicted:.3f} {one.measured:.3f} {one.error:+.0%}" for one in costs.checked
-    ]
+    lines += ["", "held out: predicted and measured cores", *checks(costs.checked)]
     lines += ["", "held: KB each, and cores of all"]
     lines += [
         f"    {one.count:>5} {one.what:<20} {one.part:<12} {one.bytes_each / 1024:.1f} {one.cores:.4f}"
         for one in costs.holdings
     ]
     return [*lines, *(f"    {name:<24} {size:.1f} bytes" for name, size in costs.record_bytes.items())]
+
+
+def checks(checked: Sequence[Checked]) -> list[str]:
+    """Return predicted and measured cores side by side, as lines of text."""
+    return [f"    {one.point:<48} {one.part:<12} {one.predicted:.3f} {one.measured:.3f} {one.error:+.0%}" for one in checked]
 
 
 def sized(costs: Costs, site_file: Path, exams_per_year: float) -> list[str]:
