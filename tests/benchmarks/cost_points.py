@@ -8,16 +8,12 @@ in the histories, not taken from the plan: where a rate was not reached, the poi
 from __future__ import annotations
 
 import secrets
-import threading
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import msgspec
-import numpy as np
 import polars as pl
-import psutil
 
 from compose.native import NativeLab
 from lbconfig.site_file import load_site
@@ -37,9 +33,6 @@ MIXED_S = 18.0
 EDGE_S = 1.0  # at either end of a stretch
 _NS = 1e9
 _IDLE = UserPlan(kind="engine", clients=8, rate=0.2, lasts_s=STRETCH_S)
-WEB = f"{NODE}https"
-_WEB_SERVER = "simulators.web.server"
-_LOOK_EVERY_S = 0.25
 _NO_STATION = ("NOBODY",)
 
 
@@ -123,9 +116,7 @@ def measure(lab: NativeLab, card: LabCard, piece: Piece, records: Path) -> list[
         When Locust fails.
     """
     plan = plan_of(card, piece, records)
-    with _WebWatch(lab.directory) as web:
-        run = play_load(lab, plan, piece.name)
-    return points_of(piece, run, web)
+    return points_of(piece, play_load(lab, plan, piece.name))
 
 
 def plan_of(card: LabCard, piece: Piece, records: Path) -> LoadPlan:
@@ -145,7 +136,7 @@ def plan_of(card: LabCard, piece: Piece, records: Path) -> LoadPlan:
     )  # fmt: skip
 
 
-def points_of(piece: Piece, run: LoadRun, web: _WebWatch) -> list[Point]:
+def points_of(piece: Piece, run: LoadRun) -> list[Point]:
     """Return a point for each stretch of a piece that was played."""
     operations = columns(
         scan_operations(sorted(run.records.glob("generator-*.operations"))),
@@ -161,8 +152,7 @@ def points_of(piece: Piece, run: LoadRun, web: _WebWatch) -> list[Point]:
     begins_ns = zero_ns(run)
     for stretch in piece.stretches:
         ends_ns = begins_ns + round(stretch.lasts_s * _NS)
-        point = _point(piece, stretch, run, operations, arrivals, begins_ns, ends_ns)
-        points.append(point if WEB in point.cores else web.added_to(point, begins_ns, ends_ns))
+        points.append(_point(piece, stretch, run, operations, arrivals, begins_ns, ends_ns))
         begins_ns = ends_ns
     return points
 
@@ -226,43 +216,6 @@ def _check(piece: Piece, operations: pl.DataFrame) -> None:
         raise PointError(
             f"{piece.name}: expected operations that are all acknowledged, found {operations.height}, {missed} of them not"
         )
-
-
-class _WebWatch:
-    """Reads the CPU of the nodes' web servers from /proc while it is open, for they may write no pulses."""
-
-    def __init__(self, directory: Path) -> None:
-        self._processes = [
-            process for process in psutil.process_iter(["cmdline"])
-            if {_WEB_SERVER, str(directory)} <= {word.partition("/nodes/")[0] for word in process.info["cmdline"] or ()}
-        ]  # fmt: skip
-        self._leave = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._at_ns: list[int] = []
-        self._used_s: list[float] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._leave.set()
-        self._thread.join()
-
-    def added_to(self, point: Point, begins_ns: int, ends_ns: int) -> Point:
-        """Return a point with what web servers used too, which nobody but this has seen."""
-        edge_ns = round(EDGE_S * _NS)
-        first_s, last_s = np.interp([begins_ns + edge_ns, ends_ns - edge_ns], self._at_ns, self._used_s)
-        cores = float(last_s - first_s) / point.over_s
-        return msgspec.structs.replace(
-            point, cores={**point.cores, WEB: cores}, strange_cores=max(0.0, point.strange_cores - cores)
-        )
-
-    def _watch(self) -> None:
-        while not self._leave.wait(0.0 if not self._at_ns else _LOOK_EVERY_S):
-            used_s = sum(sum(process.cpu_times()[:2]) for process in self._processes)
-            self._at_ns.append(time.monotonic_ns())
-            self._used_s.append(used_s)
 
 
 def _idle() -> Stretch:

@@ -9,7 +9,7 @@ clients take, and the bytes of every record. The node keeps receipts, no images,
 Others on the same machine change what a part costs. So `--rounds 2` measures every piece twice, and of each stretch the
 round is taken in which others used less; `--lock FILE` (flock) keeps others out who heed it, piece by piece. What was
 measured before and stands in FILE counts as rounds too, so that a run can be cut short and gone on with, piece by piece
-(`--only`). By what stands in FILE, and measuring nothing, `--size EXAMS` prints what a hospital of so many exams a year needs,
+(`--only`). By what stands in FILE, measuring nothing, `--size EXAMS` prints what a hospital of so many exams a year needs,
 and `--check REPORT` compares the steps of LOAD-4 in a report with what the prices make of them.
 """
 
