@@ -117,7 +117,8 @@ def measured(options: argparse.Namespace) -> None:
                 found = _held(lab, card, what, records)
             costs = _with(costs, holdings=[old for old in costs.holdings if _what(old) != what] + found)
             write_costs(costs, options.out)
-        costs = _with(costs, record_bytes={**costs.record_bytes, **record_bytes(lab, records)})
+        if pieces:
+            costs = _with(costs, record_bytes=record_bytes(lab, records))
     is_whole = {piece.name for piece in pieces_of(options.site)} <= costs.rounds.keys()
     write_costs(fitted(costs) if is_whole else costs, options.out)
 
