@@ -16,6 +16,7 @@ import msgspec
 from .operations import Identity, Operation, Outcome, Phase, Service, Way, packed_address
 
 _NO_DIGEST = bytes(16)
+_IP_BIND_ADDRESS_NO_PORT = 24  # ip(7); Python's socket module knows it from 3.12 on
 _sessions = itertools.count(1)  # numbers the connections of this process; next() of a count is atomic
 
 
@@ -88,7 +89,7 @@ class Connection:
         self.session = next(_sessions)
         self.node = ""
         try:
-            self.socket = socket.create_connection((target.address, target.port), timeouts.connect_s, (source, 0))
+            self.socket = _connected(target, source, timeouts.connect_s)
         except OSError as error:
             reason = f"{source} to {target.address}:{target.port}: expected a connection, found {error}"
             raise Failed(Outcome.REFUSED, Phase.CONNECT, reason) from error
@@ -98,6 +99,21 @@ class Connection:
     def close(self) -> None:
         """Close the socket; what the peer has not read yet is still delivered."""
         self.socket.close()
+
+
+def _connected(target: Target, source: str, timeout_s: float) -> socket.socket:
+    """Connect as `socket.create_connection` does, but look no address up as if it were a name: gevent asks a thread then."""
+    connected = socket.socket(socket.AF_INET6 if ":" in source else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connected.settimeout(timeout_s)
+        # the port is chosen while connecting: else a source has but one connection a port, and thousands a minute use them up
+        connected.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+        connected.bind((source, 0))
+        connected.connect((target.address, target.port))
+    except BaseException:
+        connected.close()
+        raise
+    return connected
 
 
 class Begun:

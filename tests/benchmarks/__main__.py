@@ -11,7 +11,15 @@ import msgspec
 
 from .rows import Row
 
-BENCHMARKS = ("dicom_store", "dicom_balanced", "dicom_worklist", "hl7_messages", "idle_associations", "locust_users")
+BENCHMARKS = (
+    "dicom_store",
+    "dicom_balanced",
+    "dicom_worklist",
+    "hl7_messages",
+    "https_requests",
+    "idle_associations",
+    "locust_users",
+)
 
 
 def main() -> int:
