@@ -26,7 +26,7 @@ from scenarios.load.plan import PLAN_VARIABLE, SERVICE_OF_USER, LoadPlan, write_
 from scenarios.load_frames import arrivals_frame
 from scenarios.options import ROOT
 from scenarios.parts import PartsSeen, PartsWatch
-from scenarios.run import SERVICE_OF
+from scenarios.targets import SERVICE_OF
 
 LOCUST_FILE = ROOT / "scenarios" / "load" / "mixed.py"
 STARTS_WITHIN_S = 60.0  # Locust's own start, its workers', and the wait for all of them

@@ -9,7 +9,7 @@ import polars as pl
 from lbconfig.site import Site, Vip
 from reports.verdict import Pictures, Timeline, TimelineEvent, TrafficSeries
 from scenarios.episodes import Episode, Role, seconds
-from scenarios.run import SERVICE_OF
+from scenarios.targets import SERVICE_OF
 from simulators.operations import Outcome, Way
 
 

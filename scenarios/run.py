@@ -15,15 +15,13 @@ import polars as pl
 from compose.lab import CanReadJournals, Lab
 from lbconfig.site import RealServer, ServiceKind, Vip
 from scenarios.frames import own_receipts, scan_operations, scan_receipts
+from scenarios.targets import SERVICE_OF, straight, through, timeouts_of
 from simulators.client import Target, Timeouts
 from simulators.journal import Flag, journal_path
-from simulators.operations import HEADER_BYTES, IdentitySource, Kind, Operation, Service, Way, operation_file
+from simulators.operations import HEADER_BYTES, IdentitySource, Kind, Operation, operation_file
 
 LOAD_DIRECTORY = "load"  # in a run's directory: what the generators of load runs wrote
 STORED_KINDS = (Kind.INSTANCE, Kind.MESSAGE, Kind.NOTE)
-SERVICE_OF: dict[ServiceKind, Service] = {
-    "dicom": Service.DICOM, "hl7": Service.HL7, "dmwl": Service.DMWL, "https": Service.HTTPS,
-}  # fmt: skip
 
 
 class PlacedOrder(NamedTuple):
@@ -94,19 +92,15 @@ class Run:
 
     def timeouts(self) -> Timeouts:
         """Return the site's time-outs for clients."""
-        clients = self.site.clients
-        return Timeouts(
-            connect_s=clients.connect_timeout_s, negotiate_s=clients.negotiate_timeout_s,
-            send_s=clients.send_timeout_s, response_s=clients.response_timeout_s,
-        )  # fmt: skip
+        return timeouts_of(self.site)
 
     def through(self, vip: Vip) -> Target:
         """Return the VIP as a target."""
-        return Target(vip.address, vip.port, SERVICE_OF[vip.service])
+        return through(vip)
 
     def straight(self, vip: Vip, server: RealServer) -> Target:
         """Return a real server itself as a target: the baseline."""
-        return Target(self.site.node_named(server.node).address, server.port, SERVICE_OF[vip.service], Way.STRAIGHT)
+        return straight(self.site, vip, server)
 
     def operations(
         self, service: ServiceKind, workloads: Collection[int] | None = None, *, kinds: Collection[Kind] | None = None

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from lbconfig.site import Site
+from scenarios.targets import through, timeouts_of
 from simulators.client import Attempt, Target, Timeouts
 from simulators.dicom.instances import EncodedInstance
 from simulators.dicom.modality import Modality
 from simulators.dicom.worklist_client import WorklistClient, WorklistQuery
 from simulators.hl7.engine import InterfaceEngine
 from simulators.hl7.samples import Template, sample_templates
-from simulators.operations import IdentitySource, Kind, Operation, Outcome, Service
+from simulators.operations import IdentitySource, Kind, Operation, Outcome
 from simulators.web.viewer import Viewer
 
 from .payloads import Line, Studies
@@ -54,18 +55,12 @@ class Errand(NamedTuple):
 
     def target(self, kind: UserKind) -> Target:
         """Return the VIP that a kind of client sends to."""
-        service = SERVICE_OF_USER[kind]
-        vip = self.site.vip_of(service)
-        return Target(vip.address, vip.port, Service[service.upper()])
+        return through(self.site.vip_of(SERVICE_OF_USER[kind]))
 
     @property
     def timeouts(self) -> Timeouts:
         """The site's time-outs for clients."""
-        clients = self.site.clients
-        return Timeouts(
-            connect_s=clients.connect_timeout_s, negotiate_s=clients.negotiate_timeout_s,
-            send_s=clients.send_timeout_s, response_s=clients.response_timeout_s,
-        )  # fmt: skip
+        return timeouts_of(self.site)
 
 
 class ModalityClient:
