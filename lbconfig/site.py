@@ -192,7 +192,7 @@ class Engines(_Part, frozen=True, kw_only=True):
 
     `pynetdicom` is the reference, for function checks and up to 16 associations; `wire` is ours, for crowds and load.
     `under_load` plays both in load runs, where nodes keep receipts and no images. `processes` share the work of each service
-    that `wire` plays, so that it may use more than one core.
+    but those that `pynetdicom` plays, so that it may use more than one core.
     """
 
     storage: Engine = "pynetdicom"

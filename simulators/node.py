@@ -29,8 +29,8 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
 
     `directory` is the node's own folder, `site_directories` are those of all nodes, the own included. `certificate_file`
     and `key_file` are of the HTTPS service; `users` are the names and passwords of the web page. `engines` says which
-    implementation plays the dicom and the dmwl service: pynetdicom unless it is named here; `processes` is how many of them
-    share the work of one service that the wire engine plays.
+    implementation plays the dicom and the dmwl service: pynetdicom unless it is named here; `processes` is how many share the
+    work of one service, but those of pynetdicom.
     """
 
     name: str
@@ -64,7 +64,9 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
             misbehaviour=self.misbehaviour.get(service, ()),
         )
         if self._is_wire(service):
-            settings = msgspec.structs.replace(settings, maximum_associations=_WIRE_ASSOCIATIONS, processes=self.processes)
+            settings = msgspec.structs.replace(settings, maximum_associations=_WIRE_ASSOCIATIONS)
+        if self._is_wire(service) or service in ("hl7", "https"):
+            settings = msgspec.structs.replace(settings, processes=self.processes)
         return settings
 
     def write_settings(self, service: ServiceName, listen_fd: int) -> Path:

@@ -40,9 +40,14 @@ def test_the_wire_engine_is_chosen_for_each_service_and_carries_a_crowd(tmp_path
     assert [node.settings(service, 3).maximum_associations for service in ("dicom", "dmwl")] == [20_000, 200]
 
 
-def test_only_a_service_on_the_wire_engine_is_shared_by_processes(tmp_path: Path) -> None:
+def test_every_service_is_shared_by_processes_but_those_of_pynetdicom(tmp_path: Path) -> None:
     node = msgspec.structs.replace(node_in(tmp_path), engines={"dicom": "wire", "dmwl": "pynetdicom"}, processes=2)
-    assert [node.settings(service, 3).processes for service in ("dicom", "dmwl")] == [2, 1]
+    assert {service: node.settings(service, 3).processes for service in SERVICES} == {
+        "dicom": 2,
+        "hl7": 2,
+        "dmwl": 1,
+        "https": 2,
+    }
 
 
 def test_a_lie_is_told_by_its_own_service_alone(tmp_path: Path) -> None:
