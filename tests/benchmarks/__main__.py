@@ -19,6 +19,7 @@ BENCHMARKS = (
     "https_requests",
     "idle_associations",
     "locust_users",
+    "checkers",
 )
 
 
