@@ -110,12 +110,20 @@ def play_load(lab: Lab, plan: LoadPlan, name: str, *, processes: int = 1, page: 
         with _locust(records, processes, page) as locust:
             _wait(locust, plan, records)
         ended_ns = time.monotonic_ns()
-    if not list(records.glob("generator-*.operations")):
-        raise LoadError(f"{name}: expected the records of a generator in {records}, found none. {_log(records)}")
+    check_generators(name, records, processes)
     return LoadRun(
         name=name, plan=plan, records=records, started_ns=started_ns, ended_ns=ended_ns, parts=watch.seen(records),
         processes=processes,
     )  # fmt: skip
+
+
+def check_generators(name: str, records: Path, processes: int) -> None:
+    """Raise LoadError unless all generators left records: Locust plays on without one that died before it had its part."""
+    found = len(list(records.glob("generator-*.operations")))
+    if found != processes:
+        raise LoadError(
+            f"{name}: expected the records of {processes} generators in {records}, found {found}. {_log(records)}"
+        )
 
 
 def check_locust() -> None:

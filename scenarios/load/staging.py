@@ -98,10 +98,12 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:  # noq
 
 def _end_well(environment: Environment, conductor: Conductor | None, generator: Generator | None) -> None:
     """Let every end of a run be one in good order, and the exit code say whether the run was played."""
+    options = environment.parsed_options  # with --autoquit nobody can start another run, so that a stop ends this one early
+    is_only_run = options is not None and not options.headless and options.autoquit >= 0
 
     def on_stopping(**_: Any) -> None:  # noqa: ANN401
-        if conductor:
-            conductor.end()
+        if conductor and conductor.end() and is_only_run:
+            conductor.note_failure(_ENDED_EARLY)
         if generator:
             generator.halt()
 

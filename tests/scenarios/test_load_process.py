@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from compose.keeper_client import python_environment, wait_for_exit
+from scenarios.load_process import LoadError, check_generators
 from scenarios.options import DEFAULT_SITE, ROOT
 
 _MARK = "PREFLIGHT_TEST_MARK"
@@ -90,3 +91,11 @@ def test_a_terminated_load_run_is_reported_and_leaves_nothing(command: Command, 
     assert command.process.wait(_LIMIT_S) == 3
     command.wait_until_none()
     assert (tmp_path / "out" / "report.json").exists()
+
+
+def test_a_generator_that_left_nothing_is_missed(tmp_path: Path) -> None:
+    (tmp_path / "locust.log").write_text("a worker died\n")
+    (tmp_path / "generator-2.operations").touch()
+    check_generators("the peak", tmp_path, 1)
+    with pytest.raises(LoadError, match=r"the peak: expected the records of 2 generators in .*, found 1\."):
+        check_generators("the peak", tmp_path, 2)

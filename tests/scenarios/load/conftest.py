@@ -20,7 +20,7 @@ from compose.ports import check_free
 from lbconfig.site_file import load_site
 from scenarios.load.plan import PLAN_VARIABLE, LoadPlan, Shape, StudyMix, UserPlan, Web, write_plan
 from scenarios.load.records import ARRIVAL_FIELDS, ARRIVAL_MAGIC, Arrival
-from simulators.operations import Operation, read_operations, read_records
+from simulators.operations import HEADER_BYTES, Operation, read_operations, read_records
 
 _MARK = "PREFLIGHT_TEST_MARK"
 _LIMIT_S = 60.0
@@ -94,7 +94,8 @@ class Played:
 
     def operations(self) -> list[Operation]:
         """Return the operations of all generators so far."""
-        return [operation for path in sorted(self.records.glob("*.operations")) for operation in read_operations(path)]
+        begun = [path for path in sorted(self.records.glob("*.operations")) if path.stat().st_size >= HEADER_BYTES]
+        return [operation for path in begun for operation in read_operations(path)]
 
     def operations_by_generator(self) -> dict[str, list[Operation]]:
         """Return the operations of each generator, by the name of its file."""

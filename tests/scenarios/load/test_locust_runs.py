@@ -272,6 +272,17 @@ def test_runs_are_started_watched_and_stopped_on_locusts_page(make_plan: MakePla
     assert len(keys) == len(set(keys))
 
 
+def test_a_run_that_nobody_can_follow_was_not_played_when_it_is_stopped_on_the_page(make_plan: MakePlan, play: Play) -> None:
+    played = play(make_plan(lasts_s=30.0))
+    port = own_port()[-1]
+    process = played.start("--web-host", "127.0.0.1", "--web-port", port, "--autostart", "--autoquit", "0")
+    played.wait_for_operations(10)
+    answer_of(f"http://127.0.0.1:{port}/stop", b"")
+    played.expect_exit(process, 1)
+    assert "the run was ended before its time" in played.log(process)
+    check_complete(played.arrivals(), played.operations())
+
+
 def answer_of(url: str, form: bytes | None = None) -> bytes:
     with urllib.request.urlopen(url, form, timeout=LIMIT_S) as answer:  # noqa: S310  it is Locust's own page
         content: bytes = answer.read()
