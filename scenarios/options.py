@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_SITE = ROOT / "lbconfig" / "sites" / "loopback.toml"
 DEFAULT_OUT = Path("out") / "report"
 MOST_PROCESSES = 64
+MOST_EXAMS = 1_000_000_000  # a year, as in a site file
 LoadShape = Literal["steady", "steps", "day"]
 
 
@@ -106,11 +107,10 @@ def checked(options: Options) -> Options:
 
 
 def _check_load(load: LoadOptions) -> None:
-    for name, value in (
-        ("--exams-per-year", load.exams_per_year),
-        ("--duration", load.duration_s),
-        ("--factor", load.factor),
-    ):
+    exams = load.exams_per_year
+    if exams is not None and not 1 <= exams <= MOST_EXAMS:
+        raise UsageError(f"--exams-per-year: expected 1 to {MOST_EXAMS}, found {exams}")
+    for name, value in (("--duration", load.duration_s), ("--factor", load.factor)):
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"{name}: expected a number above 0, found {value}")
     if not 1 <= load.processes <= MOST_PROCESSES:

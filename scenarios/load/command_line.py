@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import secrets
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from lbconfig.site_file import load_site
+from scenarios.options import MOST_EXAMS
 
 from .card import newest_card, read_card
 from .model import demand_of, user_plans
@@ -68,10 +70,7 @@ def plan_of_options(options: argparse.Namespace) -> LoadPlan:
     card = read_card(Path(options.lab_card) if options.lab_card else newest_card(CHECKOUT))
     site_file = Path(options.site or card.site).resolve()
     load = load_site(site_file).load
-    if options.duration <= 0 or options.load_factor <= 0:
-        raise PlanError(
-            f"--duration, --load-factor: expected numbers above 0, found {options.duration:g} and {options.load_factor:g}"
-        )
+    _check(options)
     if options.exams_per_year:
         load = msgspec.structs.replace(load, exams_per_year=round(options.exams_per_year))
     shape = Shape(kind=options.load_shape, step_s=options.duration / _STEPS)
@@ -88,3 +87,13 @@ def plan_of_options(options: argparse.Namespace) -> LoadPlan:
         ),
         worklist_stations=card.worklist_stations,
     )  # fmt: skip
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name, value in (("--duration", options.duration), ("--load-factor", options.load_factor)):
+        if not 0 < value < math.inf:
+            raise PlanError(f"{name}: expected a number above 0, found {value:g}")
+    if options.exams_per_year and not 1 <= options.exams_per_year <= MOST_EXAMS:
+        raise PlanError(f"--exams-per-year: expected 1 to {MOST_EXAMS}, found {options.exams_per_year:g}")
+    if options.seed < 0:
+        raise PlanError(f"--seed: expected 0 or more, found {options.seed}")

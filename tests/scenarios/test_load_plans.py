@@ -13,7 +13,7 @@ from lbconfig.site_file import load_site
 from scenarios.kit import Kit, OwnSamples, WebAccess, pack
 from scenarios.load.plan import LoadPlan
 from scenarios.load_plans import PEAK_FACTOR, STEPS, STORM_CLIENTS, Planner, under_load
-from scenarios.options import DEFAULT_SITE, LoadOptions
+from scenarios.options import DEFAULT_SITE, LoadOptions, Options, UsageError, checked
 from scenarios.run import Run
 
 SITE = load_site(DEFAULT_SITE)
@@ -93,3 +93,9 @@ def test_under_load_nodes_are_played_by_the_engine_for_crowds() -> None:
     assert (site.engines.storage, site.engines.worklist) == ("wire", "wire")
     assert site.load.exams_per_year == 123_456
     assert under_load(SITE, LoadOptions()).load == SITE.load
+
+
+@pytest.mark.parametrize("exams", [0.3, -5, float("nan"), 1e30])
+def test_a_number_of_exams_that_no_hospital_has_is_refused(exams: float) -> None:
+    with pytest.raises(UsageError, match="--exams-per-year: expected 1 to 1000000000, found"):
+        checked(Options(seed=1, load=LoadOptions(exams_per_year=exams)))

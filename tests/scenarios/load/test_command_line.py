@@ -60,6 +60,16 @@ def test_a_plan_that_is_named_is_played_as_it_is(tmp_path: Path, monkeypatch: py
     assert planned(options(tmp_path, "--seed", "9")) == (made, path)
 
 
-def test_a_duration_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="expected numbers above 0, found 0"):
-        planned(options(tmp_path, "--duration", "0"))
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--duration", "0", "a number above 0, found 0"),
+        ("--duration", "nan", "a number above 0, found nan"), ("--duration", "-4", "a number above 0, found -4"),
+        ("--load-factor", "inf", "a number above 0, found inf"), ("--exams-per-year", "-5", "1 to 1000000000, found -5"),
+        ("--exams-per-year", "0.3", "1 to 1000000000, found 0.3"), ("--exams-per-year", "nan", "1 to 1000000000, found nan"),
+        ("--seed", "-1", "0 or more, found -1"),
+    ],
+)  # fmt: skip
+def test_a_number_that_makes_no_plan_is_refused(tmp_path: Path, option: str, value: str, expected: str) -> None:
+    with pytest.raises(PlanError, match=f"^{option}: expected {expected}"):
+        planned(options(tmp_path, f"{option}={value}"))
