@@ -99,16 +99,20 @@ def judge_soak(
     if aborts:
         told = listed([f"{count} ended {code}" for code, count in aborts.items()])
         return failed("balancer", f"connections were cut without a reason: {told}", measured=measured, limit=limit)
-    return _of_memory(seen.height, memory, connections is not None, measured, limit)
+    known = {process.part for process in memory}
+    missing = [server.label for server in vip.real_server if f"{NODE}{server.node}/{vip.service}" not in known]
+    return _of_memory(seen.height, memory, missing, connections is not None, measured, limit)
 
 
-def _of_memory(operations: int, memory: list[Memory], logged: bool, measured: Values, limit: Values) -> Finding:
+def _of_memory(
+    operations: int, memory: list[Memory], missing: list[str], logged: bool, measured: Values, limit: Values
+) -> Finding:  # fmt: skip
     growing = [process for process in memory if process.growth is not None and process.growth[1] > process.bound]
     if growing:
         reason = f"memory grows: {listed(list(map(_told, growing)))}"
         return failed(subject_of(growing[0].part), reason, measured=measured, limit=limit)
-    if not any(process.part.startswith(NODE) for process in memory):
-        return unknown("the memory of no node's service was seen", measured=measured, limit=limit)
+    if missing:
+        return unknown(f"memory was not seen of {listed(missing)}", measured=measured, limit=limit)
     vague = [process for process in memory if process.growth is None or process.growth[2] > process.bound]
     if vague:
         reason = f"too short to tell whether memory grows: {listed(list(map(_told, vague)))}"

@@ -92,6 +92,14 @@ def test_nothing_observed_is_unknown(history: History) -> None:
     assert judged(history, PartsSeen()).verdict == "unknown"
 
 
+def test_a_node_whose_memory_was_not_seen_leaves_it_open(history: History) -> None:
+    seen = PartsSeen(
+        processes=tuple(one for one in soaked().processes if one.part != "node/n2/hl7"), balancer=soaked().balancer
+    )
+    finding = judged(history, seen)
+    assert (finding.verdict, finding.reason) == ("unknown", "memory was not seen of HL72")
+
+
 def test_an_unread_log_may_hide_aborts(history: History) -> None:
     assert judged(history, soaked(), connections=None).verdict == "unknown"
 
