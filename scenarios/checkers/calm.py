@@ -56,9 +56,7 @@ def in_calm(operations: pl.DataFrame, spans: Spans) -> pl.DataFrame:
     return operations.filter(pl.Series(~_meets(operations, begins, ends)))
 
 
-def _meets(
-    operations: pl.DataFrame, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> npt.NDArray[np.bool_]:
+def _meets(operations: pl.DataFrame, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     intended, ended = operations["intended_ns"].to_numpy(), operations["ended_ns"].to_numpy()
     place = np.searchsorted(ends, intended, side="right")  # the first span that ends after the intended start
     found: npt.NDArray[np.bool_] = (place < len(ends)) & (begins[np.minimum(place, len(ends) - 1)] < ended)

@@ -202,9 +202,7 @@ def _because(evidence: tuple[Evidence, ...]) -> str:
     return f"; at their limit: {told(evidence)}" if evidence else ""
 
 
-def _measured(
-    operations: pl.DataFrame, own: pl.DataFrame, classes: list[ClassSeen], window_ns: tuple[int, int]
-) -> Values:
+def _measured(operations: pl.DataFrame, own: pl.DataFrame, classes: list[ClassSeen], window_ns: tuple[int, int]) -> Values:
     span_s = max((window_ns[1] - window_ns[0]) / 1e9, 1e-9)
     fates = {fate: own.filter(pl.col("fate") == int(fate)).height for fate in Fate}
     return {

@@ -7,7 +7,7 @@ from lbconfig.site import Site, Waiver
 from lbconfig.site_file import load_site
 from reports.verdict import Report
 from scenarios.acceptance import Acceptance, required_verdicts
-from scenarios.catalogue import CATALOGUE, PROFILES
+from scenarios.catalogue import CATALOGUE
 from scenarios.findings import Finding, failed, passed, skipped, unknown
 from scenarios.options import DEFAULT_SITE, Options
 from scenarios.plants import plants
