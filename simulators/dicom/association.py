@@ -122,12 +122,8 @@ class Association:
 
         Parameters
         ----------
-        context_id : int
-            An accepted presentation context.
-        command : buffer
-            The command set.
-        data : sequence of buffers
-            The data set in pieces; empty when the command announces none.
+        context_id, command, data
+            As `UpperLayer.message` takes them.
 
         Raises
         ------

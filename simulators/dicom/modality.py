@@ -54,8 +54,9 @@ class Modality(Requestor):
     timeouts : Timeouts
         The limit of each phase, in seconds.
     eager : bool
-        Whether `store_all` waits for its answers awake, at the price of a processor (`Association.receive_answer`): to find
-        out how fast a peer is. Where many modalities share a machine, it is not for them; in gevent it does nothing.
+        Whether `store_all` waits for answers to small images awake, at the price of a processor
+        (`Association.receive_answer`): to find out how fast a peer is. Where many modalities share a machine, it is not for
+        them; in gevent it does nothing.
     """
 
     def __init__(
@@ -181,8 +182,9 @@ class Modality(Requestor):
 
     def _answered(self, sent: Sent, *, eager: bool = False) -> Operation:
         framed = sent[2]
-        try:
-            response = framed.message.association.receive_answer(framed.usual_answer, eager=eager)
+        message = framed.message
+        try:  # awake for small images alone: a large one keeps the processors busy, and waits need not be short
+            response = message.association.receive_answer(framed.usual_answer, eager=eager and message.is_small)
         except Failed as failed:
             return self.lost(sent, failed)
         return self.judged(sent, response)

@@ -23,16 +23,10 @@ class Requestor:
 
     Parameters
     ----------
-    target : Target
-        Where to.
-    source : str
-        The source address to bind.
-    calling_ae, called_ae : str
-        AE titles, 1 to 16 characters.
+    target, source, calling_ae, called_ae, timeouts
+        As each `Association` of it takes them.
     contexts : iterable of ProposedContext
         What is proposed beside Verification.
-    timeouts : Timeouts
-        The limit of each phase, in seconds.
     """
 
     def __init__(

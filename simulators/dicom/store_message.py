@@ -50,6 +50,7 @@ class StoreMessage:
         self.association = association
         self.size_bytes = instance.size_bytes
         self.latest: Framed | None = None  # what the pieces hold
+        self.is_small = False  # it leaves whole, in one buffer
         self._context_id = context_id
         self._template = instance
         self._head_bytes = len(instance.head)
@@ -67,9 +68,9 @@ class StoreMessage:
         uncut = list(map(len, pieces[1:_UP_TO_THE_HEAD:2])) == [len(self._request.encoded), self._head_bytes]
         if not uncut or len(pieces) > _MOST_PIECES:
             return
-        is_small = sum(map(len, pieces)) <= _JOINED_BYTES
-        front = b"".join(pieces if is_small else pieces[:_UP_TO_THE_HEAD])
-        self._rest = [] if is_small else pieces[_UP_TO_THE_HEAD:]
+        self.is_small = sum(map(len, pieces)) <= _JOINED_BYTES
+        front = b"".join(pieces if self.is_small else pieces[:_UP_TO_THE_HEAD])
+        self._rest = [] if self.is_small else pieces[_UP_TO_THE_HEAD:]
         self._head_at = sum(map(len, pieces[: _UP_TO_THE_HEAD - 1]))
         self._request.stands_in(front, len(pieces[0]))
         if len(front) == self._head_at + self.size_bytes:

@@ -18,7 +18,7 @@ from simulators.client import Target, Timeouts
 from simulators.dicom.association import Association
 from simulators.dicom.negotiation import ProposedContext
 from simulators.journal import Receipt, journal_path, read_receipts
-from simulators.node_store import Instance, SiteReader
+from simulators.node_store import Instance, Order, SiteReader
 from simulators.operations import Service
 from simulators.service import ServiceSettings
 
@@ -29,6 +29,10 @@ ENGINES = {
 }
 SERVICES = {"dicom": Service.DICOM, "dmwl": Service.DMWL}
 NODE = "mach7-1"
+ORDER = Order(
+    "ACC", "PID", "DOE^JANE", "19700102", "F", "CT", "CT_EAST", "20260705", "093000", "STEP", "PROC", "Thorax", "1.2.3", "NW",
+    1,
+)  # fmt: skip
 
 
 class RunningScp:

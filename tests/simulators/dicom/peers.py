@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import struct
@@ -136,6 +137,21 @@ def responding(response: Callable[[Message], bytes]) -> Callable[[socket.socket]
             connection.sendall(layer.release_answer())
 
     return accepting(answer)
+
+
+def resetting_the_first() -> Callable[[socket.socket], None]:
+    """Return a peer that resets its first association in the middle of a PDU, and stores what comes over others."""
+    connections = itertools.count(1)
+
+    def serve(connection: socket.socket) -> None:
+        if next(connections) > 1:
+            responding(stored_with(0))(connection)
+            return
+        accept_once(connection)
+        connection.recv(100)
+        reset(connection)
+
+    return serve
 
 
 def stored_with(status: int) -> Callable[[Message], bytes]:

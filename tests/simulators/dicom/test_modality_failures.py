@@ -19,8 +19,7 @@ from .peers import (
     free_port,
     modality,
     peer,
-    reset,
-    responding,
+    resetting_the_first,
     stored_with,
 )
 
@@ -81,19 +80,7 @@ def test_a_peer_that_stops_reading_is_indeterminate_in_the_send() -> None:
 
 
 def test_a_reset_in_the_middle_of_a_pdu_is_indeterminate_and_the_next_store_opens_anew() -> None:
-    connections = 0
-
-    def serve(connection: socket.socket) -> None:
-        nonlocal connections
-        connections += 1
-        if connections > 1:
-            responding(stored_with(0))(connection)
-            return
-        accept_once(connection)
-        connection.recv(100)
-        reset(connection)
-
-    with peer(serve) as port, modality(port, SMALL) as sender:
+    with peer(resetting_the_first()) as port, modality(port, SMALL) as sender:
         first = sender.store(*copy_of(SMALL))
         second = sender.store(*copy_of(SMALL))
     assert fate(first)[0] is Outcome.INDETERMINATE

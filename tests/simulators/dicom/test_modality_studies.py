@@ -15,7 +15,19 @@ from simulators.dicom.samples import generated_image
 from simulators.dicom.upper_layer import Event, Message, ReleaseRequested, UpperLayer
 from simulators.operations import Outcome, Phase
 
-from .peers import SHORT, SMALL, accept_once, accepting, copy_of, dcmtk, fate, modality, peer, reset, responding, stored_with
+from .peers import (
+    SHORT,
+    SMALL,
+    accepting,
+    copy_of,
+    dcmtk,
+    fate,
+    modality,
+    peer,
+    resetting_the_first,
+    responding,
+    stored_with,
+)
 
 
 @pytest.mark.parametrize("eager", [False, True])
@@ -100,19 +112,7 @@ def test_an_image_under_way_has_a_fate_even_when_the_jobs_fail() -> None:
 
 
 def test_a_study_goes_on_over_a_new_association_when_one_image_ends_the_first() -> None:
-    connections = 0
-
-    def serve(connection: socket.socket) -> None:
-        nonlocal connections
-        connections += 1
-        if connections > 1:
-            responding(stored_with(0))(connection)
-            return
-        accept_once(connection)
-        connection.recv(100)
-        reset(connection)
-
-    with peer(serve) as port, modality(port, SMALL) as sender:
+    with peer(resetting_the_first()) as port, modality(port, SMALL) as sender:
         sender.open()
         operations = list(sender.store_all([copy_of(SMALL) for _ in range(3)]))
     assert [fate(operation)[0] for operation in operations] == [

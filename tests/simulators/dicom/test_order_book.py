@@ -10,10 +10,7 @@ from simulators.dicom.matching import Range
 from simulators.dicom.order_book import OrderBook
 from simulators.node_store import NodeStore, Order, database_path
 
-ORDER = Order(
-    "ACC", "PID", "DOE^JANE", "19700102", "F", "CT", "CT_EAST", "20260705", "093000", "STEP", "PROC", "Thorax", "1.2.3", "NW",
-    1,
-)  # fmt: skip
+from .conftest import ORDER
 
 
 @pytest.fixture

@@ -14,21 +14,17 @@ from simulators.client import Attempt
 from simulators.dicom.modality import Modality
 from simulators.dicom.samples import generated_image
 from simulators.dicom.worklist_client import WorklistClient, WorklistQuery
-from simulators.node_store import NodeStore, Order
+from simulators.node_store import NodeStore
 from simulators.operations import IdentitySource, Kind, Outcome, read_records
 from simulators.pulse import PULSE_FIELDS, PULSE_MAGIC
 
-from .conftest import ENGINES, TIMEOUTS, RunningScp
+from .conftest import ENGINES, ORDER, TIMEOUTS, RunningScp
 
 if TYPE_CHECKING:
     from .conftest import StartScp
 
 IMAGE = generated_image("CT", 8 << 10, seed=1).instance
 IDENTITIES = IdentitySource(run=12, generator=5)
-ORDER = Order(
-    "ACC", "PID", "DOE^JANE", "19700102", "F", "CT", "CT_EAST", "20260705", "093000", "STEP", "PROC", "Thorax", "1.2.3", "NW",
-    1,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="session", params=["wire"])

@@ -17,8 +17,10 @@ from simulators.dicom.dimse import VERIFICATION, c_cancel_rq, c_echo_rq, c_find_
 from simulators.dicom.negotiation import Proposal, ProposedContext
 from simulators.dicom.upper_layer import Event, Message, Released, UpperLayer
 from simulators.dicom.worklist_client import MODALITY_WORKLIST, WorklistQuery
-from simulators.node_store import NodeStore, Order
+from simulators.node_store import NodeStore
 from simulators.operations import IdentitySource, Kind
+
+from .conftest import ORDER
 
 if TYPE_CHECKING:
     from .conftest import RunningScp, StartScp
@@ -29,10 +31,6 @@ CONTEXTS = tuple(ProposedContext(syntax, (IMPLICIT,)) for syntax in (VERIFICATIO
 ECHO_ID, CT_ID, FIND_ID = 1, 3, 5
 IDENTITIES = IdentitySource(run=11, generator=4)
 LIMIT_S = 20.0
-ORDER = Order(
-    "ACC", "PID", "DOE^JANE", "19700102", "F", "CT", "CT_EAST", "20260705", "093000", "STEP", "PROC", "Thorax", "1.2.3", "NW",
-    1,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="session", params=["wire"])
