@@ -29,7 +29,7 @@ from scenarios.handover import EXIT_OF, balancer_seen, hand_over, lab_directory
 from scenarios.kit import Kit
 from scenarios.load.plan import LoadPlan
 from scenarios.load_plans import Planner
-from scenarios.load_process import LoadRun, play_load
+from scenarios.load_process import LoadError, LoadRun, play_load
 from scenarios.load_stories import LoadPlayed
 from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, LoadOptions, Options, UsageError, fresh_seed
 from scenarios.play import Script, play, wait_until_up
@@ -199,9 +199,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if state.board is not None:
         state.board.__exit__(None, None, None)
-    report = hand_over(state.acceptance, state.lab, state.run, state.episodes, state.load, state.options.out)
-    if state.folder is not None:
-        state.folder.release()
+    try:
+        report = hand_over(state.acceptance, state.lab, state.run, state.episodes, state.load, state.options.out)
+    except ReportError as error:
+        state.console.print(f"the report cannot be written: {error}", highlight=False, markup=False)
+        session.exitstatus = EXIT_OF["incomplete"]
+        return
+    finally:
+        if state.folder is not None:
+            state.folder.release()
     if state.board is not None:
         session.exitstatus = EXIT_OF[report.verdict]
     print_verdict(report, state.options.out / "index.html", state.console)
@@ -427,4 +433,6 @@ def _breakdown(error: BaseException, session: Session) -> Finding:
         return unknown(session.acceptance.reason_for_the_rest)
     if isinstance(error, MissingAbilityError):
         return skipped(f"this target cannot {error}")
+    if isinstance(error, (LabError, LoadError)):
+        return unknown(str(error))
     return unknown(f"the check itself broke down: {type(error).__name__}: {error}")

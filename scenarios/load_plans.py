@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from lbconfig.site import ServiceKind, Site
+from scenarios.findings import Finding
 from scenarios.kit import Kit
 from scenarios.load.model import Demand, demand_of, user_plans
 from scenarios.load.plan import LoadPlan, Shape, StudyMix, UserKind, UserPlan, Web
@@ -55,68 +56,31 @@ class Planner:
 
     def peak(self) -> LoadPlan:
         """Return the site's peak times 1.5, or what the options ask for."""
-        options = self._options
-        duration_s = options.duration_s or PEAK_S
-        shape = Shape(kind=options.shape, step_s=duration_s / 6)
-        users = user_plans(self.demand, factor=options.factor or PEAK_FACTOR, duration_s=duration_s, shape=shape)
-        return self._plan("peak", users)
+        return self._plan("peak", _peak(self.demand, self._options))
 
     def one_node(self) -> LoadPlan:
         """Return the site's peak, as it is."""
-        users = user_plans(self.demand, factor=1.0, duration_s=ONE_NODE_S, shape=Shape())
-        return self._plan("one node", users)
+        return self._plan("one node", _one_node(self.demand))
 
     def steps(self) -> LoadPlan:
         """Return, one VIP after the other, rates that double from step to step, beginning with the site's peak times 1.5."""
-        shape = Shape(kind="steps", step_s=STEP_S, factor=STEP_FACTOR)
-        users = []
-        for place, service in enumerate(vip.service for vip in self._run.site.vip):
-            kind = _USER_OF[service]
-            users.append(
-                UserPlan(
-                    kind=kind, clients=_STEP_CLIENTS[kind], rate=self.required_rate(service),
-                    starts_s=place * (STEPS * STEP_S + _BETWEEN_S), lasts_s=STEPS * STEP_S, shape=shape,
-                    studies=(_STEP_STUDY,) if kind == "modality" else (),
-                )
-            )  # fmt: skip
-        return self._plan("steps", users)
+        return self._plan("steps", _steps(self._run.site, self.demand))
 
     def storm(self) -> LoadPlan:
         """Return a storm: every client connects, then all hang up and come back at once."""
-        users = [
-            UserPlan(
-                kind=_USER_OF[vip.service], clients=STORM_CLIENTS // len(self._run.site.vip), lasts_s=STORM_S,
-                shape=Shape(kind="storm"),
-            )
-            for vip in self._run.site.vip
-        ]  # fmt: skip
-        return self._plan("storm", users)
+        return self._plan("storm", _storm(self._run.site))
 
     def soak(self) -> LoadPlan:
         """Return hours at the average rate, or at what the options ask for."""
-        options = self._options
-        factor = options.factor or self.demand.exams.average_per_s / self.demand.exams.peak_per_s
-        users = user_plans(self.demand, factor=factor, duration_s=options.duration_s or SOAK_S, shape=Shape())
-        return self._plan("soak", users)
+        return self._plan("soak", _soak(self.demand, self._options))
 
     def required_rate(self, service: ServiceKind) -> float:
-        """Return the arrivals a second of one VIP at the site's peak times 1.5, in the units of `steps`.
-
-        For DICOM: studies of ten images of 512 KiB that amount to the same bytes; for HTTPS: sessions.
-        """
-        users = user_plans(self.demand, factor=PEAK_FACTOR, duration_s=PEAK_S, shape=Shape())
-        plans = [user for user in users if user.kind == _USER_OF[service]]
-        if service != "dicom":
-            return sum(user.rate for user in plans)
-        bytes_a_second = sum(
-            user.rate * study.share * study.images * study.image_bytes for user in plans for study in user.studies
-        )
-        return bytes_a_second / (_STEP_STUDY.images * _STEP_STUDY.image_bytes)
+        """Return the arrivals a second of one VIP at the site's peak times 1.5, in the units of `steps`."""
+        return required_rate(self.demand, service)
 
     def _plan(self, name: str, users: Sequence[UserPlan]) -> LoadPlan:
         run, processes = self._run, self._options.processes
-        clients = sum(user.clients for user in users)
-        addresses = run.lab.source_addresses(clients + 256 * processes)  # each generator has a slice, and none runs short
+        addresses = run.lab.source_addresses(_sources(users, processes))
         first, self._next_generator = self._next_generator, self._next_generator + processes
         web = self._kit.web
         return LoadPlan(
@@ -130,6 +94,91 @@ class Planner:
             ),
             worklist_stations=LOAD_STATIONS,
         )  # fmt: skip
+
+
+def required_rate(demand: Demand, service: ServiceKind) -> float:
+    """Return the arrivals a second of one VIP at the site's peak times 1.5, in the units of the steps.
+
+    For DICOM: studies of ten images of 512 KiB that amount to the same bytes; for HTTPS: sessions.
+    """
+    users = user_plans(demand, factor=PEAK_FACTOR, duration_s=PEAK_S, shape=Shape())
+    plans = [user for user in users if user.kind == _USER_OF[service]]
+    if service != "dicom":
+        return sum(user.rate for user in plans)
+    bytes_a_second = sum(
+        user.rate * study.share * study.images * study.image_bytes for user in plans for study in user.studies
+    )
+    return bytes_a_second / (_STEP_STUDY.images * _STEP_STUDY.image_bytes)
+
+
+def sources_needed(site: Site, trials: Sequence[str], options: LoadOptions) -> int:
+    """Return how many source addresses the load runs of a profile take; `trials` are those that it plays."""
+    demand = demand_of(site.load)
+    users = {
+        "peak_load": _peak(demand, options), "one_node_load": _one_node(demand), "steps": _steps(site, demand),
+        "storm": _storm(site), "soak": _soak(demand, options),
+    }  # fmt: skip
+    return sum(_sources(users[trial], options.processes) for trial in trials)
+
+
+def as_asked(finding: Finding, site: Site, options: LoadOptions) -> Finding:
+    """Return a finding on the main load run with what it was asked for; a pass at less than the peak times 1.5 is none.
+
+    Exams a year in the options take the place of the site's own, and are told.
+    """
+    factor = options.factor or PEAK_FACTOR
+    asked: dict[str, object] = {
+        "exams_per_year": site.load.exams_per_year, "factor": factor, "duration_s": options.duration_s or PEAK_S,
+        "shape": options.shape, "generators": options.processes,
+    }  # fmt: skip
+    told = msgspec.structs.replace(
+        finding, measured={**finding.measured, "load": asked}, limit={**finding.limit, "factor_at_least": PEAK_FACTOR}
+    )
+    if finding.verdict != "pass" or factor >= PEAK_FACTOR:
+        return told
+    reason = f"at {factor:g} times the peak hour, less than the {PEAK_FACTOR:g} that this check asks for: {finding.reason}"
+    return msgspec.structs.replace(told, verdict="unknown", subject="harness", reason=reason)
+
+
+def _peak(demand: Demand, options: LoadOptions) -> Sequence[UserPlan]:
+    duration_s = options.duration_s or PEAK_S
+    shape = Shape(kind=options.shape, step_s=duration_s / 6)
+    return user_plans(demand, factor=options.factor or PEAK_FACTOR, duration_s=duration_s, shape=shape)
+
+
+def _one_node(demand: Demand) -> Sequence[UserPlan]:
+    return user_plans(demand, factor=1.0, duration_s=ONE_NODE_S, shape=Shape())
+
+
+def _steps(site: Site, demand: Demand) -> Sequence[UserPlan]:
+    shape = Shape(kind="steps", step_s=STEP_S, factor=STEP_FACTOR)
+    users = []
+    for place, service in enumerate(vip.service for vip in site.vip):
+        kind = _USER_OF[service]
+        users.append(
+            UserPlan(
+                kind=kind, clients=_STEP_CLIENTS[kind], rate=required_rate(demand, service),
+                starts_s=place * (STEPS * STEP_S + _BETWEEN_S), lasts_s=STEPS * STEP_S, shape=shape,
+                studies=(_STEP_STUDY,) if kind == "modality" else (),
+            )
+        )  # fmt: skip
+    return users
+
+
+def _storm(site: Site) -> Sequence[UserPlan]:
+    clients = STORM_CLIENTS // len(site.vip)
+    shape = Shape(kind="storm")
+    return [UserPlan(kind=_USER_OF[vip.service], clients=clients, lasts_s=STORM_S, shape=shape) for vip in site.vip]
+
+
+def _soak(demand: Demand, options: LoadOptions) -> Sequence[UserPlan]:
+    factor = options.factor or demand.exams.average_per_s / demand.exams.peak_per_s
+    return user_plans(demand, factor=factor, duration_s=options.duration_s or SOAK_S, shape=Shape())
+
+
+def _sources(users: Sequence[UserPlan], processes: int) -> int:
+    """Return how many addresses these users take: each generator has a slice, and none runs short."""
+    return sum(user.clients for user in users) + 256 * processes
 
 
 def under_load(site: Site, options: LoadOptions) -> Site:

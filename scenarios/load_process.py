@@ -31,6 +31,7 @@ from scenarios.targets import SERVICE_OF
 LOCUST_FILE = ROOT / "scenarios" / "load" / "mixed.py"
 STARTS_WITHIN_S = 60.0  # Locust's own start, its workers', and the wait for all of them
 ENDS_WITHIN_S = 90.0  # what is under way when the time is over may still end
+PAGE_HOST = "127.0.0.1"  # Locust's page is for the person at this machine
 _LOG_LINES = 15
 _POLL_S = 0.1
 
@@ -135,7 +136,7 @@ def check_locust() -> None:
 @contextlib.contextmanager
 def _locust(records: Path, processes: int, page: int | None) -> Iterator[subprocess.Popen[bytes]]:
     """Start Locust, tied to this process, and end it in the end."""
-    shown = ["--web-host", "127.0.0.1", "--web-port", str(page), "--autostart", "--autoquit", "1"] if page else ["--headless"]
+    shown = ["--web-host", PAGE_HOST, "--web-port", str(page), "--autostart", "--autoquit", "1"] if page else ["--headless"]
     several = ["--processes", str(processes), *_own_master()] if processes > 1 else []
     command = [
         "setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "locust", "-f", str(LOCUST_FILE), *shown, *several,
@@ -144,8 +145,9 @@ def _locust(records: Path, processes: int, page: int | None) -> Iterator[subproc
     environment = {**os.environ, PLAN_VARIABLE: str(records / "plan.json"), "PYTHONPATH": str(ROOT)}
     with (records / "locust.log").open("wb") as log:
         locust = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=records
-        )
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=records,
+            start_new_session=True,
+        )  # fmt: skip
     try:
         yield locust
     finally:
@@ -156,6 +158,8 @@ def _locust(records: Path, processes: int, page: int | None) -> Iterator[subproc
             except subprocess.TimeoutExpired:
                 locust.kill()
                 locust.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(locust.pid, signal.SIGKILL)  # a worker that hangs, or was stopped, hears nothing else
 
 
 def _own_master() -> list[str]:

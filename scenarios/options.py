@@ -103,6 +103,9 @@ def checked(options: Options) -> Options:
         if folder is not None and not folder.is_dir():
             raise UsageError(f"{name}: expected a folder, found {folder}")
     _check_load(options.load)
+    if options.load != LoadOptions() and not PROFILES[options.profile].is_load:
+        loads = ", ".join(name for name, profile in PROFILES.items() if profile.is_load)
+        raise UsageError(f"--profile: expected one of {loads} beside options of load runs, found {options.profile}")
     return options
 
 

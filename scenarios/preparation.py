@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
+
 import msgspec
 
 from compose.lab import Defects, LabError
@@ -12,10 +15,12 @@ from lbconfig.site_file import SiteError, load_site
 from scenarios.acceptance import check_ids
 from scenarios.catalogue import PROFILES
 from scenarios.kit import OwnSamples, own_samples
-from scenarios.load_plans import under_load
-from scenarios.load_process import LoadError, check_locust
+from scenarios.load_plans import sources_needed, under_load
+from scenarios.load_process import PAGE_HOST, LoadError, check_locust
 from scenarios.options import Options, UsageError, checked
 from scenarios.plants import PlantError, plant_named
+
+_OTHER_SOURCES = 200  # of what is said beside load runs
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -41,6 +46,7 @@ def prepare(options: Options) -> Prepared:
         if PROFILES[options.profile].is_load:
             check_locust()
             site = under_load(site, options.load)
+            _check_load(site, options)
         check_ids(site, options)
         check_loopback(site)
         find_haproxy(None)
@@ -48,3 +54,21 @@ def prepare(options: Options) -> Prepared:
     except (SiteError, PlantError, LabError, LoadError) as error:
         raise UsageError(str(error)) from error
     return Prepared(options, site, defects, own_samples(options))
+
+
+def _check_load(site: Site, options: Options) -> None:
+    """Raise UsageError where the clients' network is too small for the load, or the port of Locust's page is taken."""
+    profile = PROFILES[options.profile]
+    trials = [*profile.trials, *(["steps"] if "LOAD-4" in profile.checks else [])]
+    needed = sources_needed(site, trials, options.load) + _OTHER_SOURCES
+    found = ipaddress.ip_network(site.clients.network).num_addresses
+    if found < needed:
+        raise UsageError(
+            f"{options.site.name}: clients.network: expected a network of {needed} addresses for these load runs, found "
+            f"{site.clients.network} with {found}"
+        )
+    if options.load.page is not None:
+        try:
+            socket.create_server((PAGE_HOST, options.load.page)).close()
+        except OSError as error:
+            raise UsageError(f"--page: expected a free port on {PAGE_HOST}, found {options.load.page}: {error}") from error

@@ -12,9 +12,11 @@ from lbconfig.traffic_log import Connection, read_log
 from scenarios.checkers.added import judge_added
 from scenarios.checkers.knee import judge_knee, steps_of
 from scenarios.checkers.load import judge_load
+from scenarios.checkers.met_nodes import met_as_expected
 from scenarios.checkers.soak import judge_soak
 from scenarios.checkers.storm import judge_storm
 from scenarios.conftest import Judge, Session
+from scenarios.load_plans import as_asked
 from scenarios.load_process import LoadRun
 from scenarios.load_stories import PAIRED
 from scenarios.run import Run
@@ -37,10 +39,14 @@ def test_everybody_comes_back_at_once(run: Run, storm: LoadRun, vip: Vip, judge:
 
 
 @pytest.mark.check("LOAD-1")
-def test_the_site_carries_its_peak_and_half_again(run: Run, peak_load: LoadRun, vip: Vip, judge: Judge) -> None:
+def test_the_site_carries_its_peak_and_half_again(
+    session: Session, run: Run, peak_load: LoadRun, vip: Vip, judge: Judge
+) -> None:  # fmt: skip
     """Put the peak times 1.5 on all VIPs at once, open-loop, and judge latencies from the intended start."""
     operations = _operations(run, peak_load, vip)
-    judge(judge_load(vip, operations, peak_load.arrivals(), peak_load.parts, load=peak_load.name))
+    carried = judge_load(vip, operations, peak_load.arrivals(), peak_load.parts, load=peak_load.name)
+    met = met_as_expected(carried, operations, {server.node for server in vip.real_server})
+    judge(as_asked(met, run.site, session.options.load))
 
 
 @pytest.mark.check("LOAD-2")
@@ -58,7 +64,9 @@ def test_what_the_balancer_adds(
 def test_one_node_carries_the_peak_alone(run: Run, one_node_load: LoadRun, vip: Vip, judge: Judge) -> None:
     """Halt one node and put the site's peak on the other."""
     operations = _operations(run, one_node_load, vip)
-    judge(judge_load(vip, operations, one_node_load.arrivals(), one_node_load.parts, load=one_node_load.name))
+    carried = judge_load(vip, operations, one_node_load.arrivals(), one_node_load.parts, load=one_node_load.name)
+    halted = run.site.node[0].name
+    judge(met_as_expected(carried, operations, {server.node for server in vip.real_server} - {halted}))
 
 
 @pytest.mark.check("LOAD-4")

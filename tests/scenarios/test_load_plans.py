@@ -10,9 +10,10 @@ import pytest
 from compose.native import NativeLab
 from lbconfig.site import Site
 from lbconfig.site_file import load_site
+from scenarios.findings import failed, passed
 from scenarios.kit import Kit, OwnSamples, WebAccess, pack
 from scenarios.load.plan import LoadPlan
-from scenarios.load_plans import PEAK_FACTOR, STEPS, STORM_CLIENTS, Planner, under_load
+from scenarios.load_plans import PEAK_FACTOR, STEPS, STORM_CLIENTS, Planner, as_asked, sources_needed, under_load
 from scenarios.options import DEFAULT_SITE, LoadOptions, Options, UsageError, checked
 from scenarios.run import Run
 
@@ -99,3 +100,21 @@ def test_under_load_nodes_are_played_by_the_engine_for_crowds() -> None:
 def test_a_number_of_exams_that_no_hospital_has_is_refused(exams: float) -> None:
     with pytest.raises(UsageError, match="--exams-per-year: expected 1 to 1000000000, found"):
         checked(Options(seed=1, load=LoadOptions(exams_per_year=exams)))
+
+
+def test_a_pass_at_less_than_the_peak_and_a_half_is_none_and_says_so() -> None:
+    less = as_asked(passed("carried"), SITE, LoadOptions(factor=0.1))
+    assert (less.verdict, less.measured["load"]["factor"]) == ("unknown", 0.1)
+    assert "at 0.1 times the peak hour, less than the 1.5" in less.reason
+    assert as_asked(passed("carried"), SITE, LoadOptions()).verdict == "pass"
+    assert as_asked(failed("node", "lost"), SITE, LoadOptions(factor=0.1)).verdict == "fail"
+
+
+def test_the_addresses_that_a_profile_takes_are_known_before_it_begins(run: Run, kit: Kit) -> None:
+    maker = planner(run, kit)
+    taken = run.lab.source_addresses(1)[0]
+    for plan in (maker.peak(), maker.storm()):
+        last = plan.sources[1]
+    gone = int(ipaddress.IPv4Address(last)) - int(ipaddress.IPv4Address(taken))
+    needed = sources_needed(SITE, ("peak_load", "storm"), LoadOptions())
+    assert 0 <= gone - needed < 2 * (gone // 254 + 1)  # addresses that end in .0 and .255 are left out
