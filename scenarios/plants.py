@@ -8,7 +8,7 @@ import msgspec
 
 from compose.lab import ConfigurationEdit, Defects, MisbehavingService, Relayed
 from lbconfig.site import ServiceKind, Site
-from simulators.misbehaviour import Misbehaviour
+from simulators.misbehaviour import LATE_BY_S, Misbehaviour
 
 HOGS_PER_CORE = 12  # each takes as much as the generator: a thirteenth of a core starves it, and the lab still answers
 
@@ -113,6 +113,7 @@ def _load_plants(site: Site) -> tuple[Plant, ...]:
         Plant(f"node-slowed-{vip.service}", "one node answers 20 ms later", "LOAD-1", vip.name,
               Defects(misbehaviour=(MisbehavingService(last, vip.service, slow),)), "load")
         for vip in site.vip
+        if vip.limits.p99_s < LATE_BY_S  # elsewhere the site allows for it
     )  # fmt: skip
     return (
         *slowed,

@@ -302,6 +302,8 @@ def test_the_loopback_site_is_the_brief_on_one_machine() -> None:
     translated = brief
     for theirs, ours in meant.items():
         translated = [line.replace(theirs, ours) for line in translated]
+    web = next(place for place, line in enumerate(translated) if line == 'name = "HTTPS"')  # a page takes longer than an echo
+    translated[web:] = [line.replace("p99_s = 0.018,", "p99_s = 0.1,") for line in translated[web:]]
     differing = [(ours, theirs) for ours, theirs in zip(loopback, translated, strict=True) if ours != theirs]
     fallback = 'fallback = {{ address = "{}", port = 9081 }}'
     assert differing == [
