@@ -126,7 +126,7 @@ PROFILES: dict[str, Profile] = {
     "load": Profile(
         what="the site's peak, one node alone, the knee, a storm of reconnects",
         checks=_LOAD_CHECKS | _OVER_ALL | {"REACH-1"},
-        trials=("peak_load", "one_node_load", "storm"),
+        trials=("peak_load", "one_node_load", "steps", "storm"),
         is_load=True,
     ),
     "rate": Profile(

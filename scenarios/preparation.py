@@ -58,9 +58,7 @@ def prepare(options: Options) -> Prepared:
 
 def _check_load(site: Site, options: Options) -> None:
     """Raise UsageError where the clients' network is too small for the load, or the port of Locust's page is taken."""
-    profile = PROFILES[options.profile]
-    trials = [*profile.trials, *(["steps"] if "LOAD-4" in profile.checks else [])]
-    needed = sources_needed(site, trials, options.load) + _OTHER_SOURCES
+    needed = sources_needed(site, PROFILES[options.profile].trials, options.load) + _OTHER_SOURCES
     found = ipaddress.ip_network(site.clients.network).num_addresses
     if found < needed:
         raise UsageError(

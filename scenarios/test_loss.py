@@ -31,10 +31,10 @@ def test_nothing_acknowledged_is_lost(desk: Desk, trials: tuple[Trial, ...], vip
     """Join everything that was ever acknowledged in this run with the journals of all nodes."""
     run = desk.run
     if vip.service == "dmwl":
-        judge(through_every_trial(_judged_orders(desk, vip), run.operations("hl7"), trials))
+        judge(through_every_trial(_judged_orders(desk, vip), run.scan_operations("hl7"), trials))
         return
-    operations = run.operations(vip.service, kinds=STORED_KINDS)
-    finding = judge_loss(operations, run.receipts(vip.service), at_least=AT_LEAST[vip.service], payload=PAYLOADS[vip.service])
+    operations, receipts = run.scan_operations(vip.service, kinds=STORED_KINDS), run.scan_receipts(vip.service)
+    finding = judge_loss(operations, receipts, at_least=AT_LEAST[vip.service], payload=PAYLOADS[vip.service])
     judge(through_every_trial(finding, operations, trials))  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def test_no_message_is_applied_after_a_later_one_was_acknowledged(
     run: Run, trials: tuple[Trial, ...], steady_stream: int, judge: Judge
 ) -> None:
     """Compare, for each patient, when copies were taken with when later messages were acknowledged."""
-    operations = run.operations("hl7", [*(trial.workload for trial in trials), steady_stream])
-    finding = judge_order(operations, run.receipts("hl7"), at_least=300)
+    operations = run.scan_operations("hl7", [*(trial.workload for trial in trials), steady_stream])
+    finding = judge_order(operations, run.scan_receipts("hl7"), at_least=300)
     resending = [trial for trial in trials if trial.name in RESENDING]
     judge(resent_in(finding, operations, resending) if resending else finding)
 
