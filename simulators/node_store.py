@@ -35,6 +35,7 @@ _SCHEMA = {
     "https": """
         CREATE TABLE IF NOT EXISTS notes (
             identity TEXT PRIMARY KEY, study_uid TEXT, author TEXT, text TEXT, updated_ns INTEGER);
+        CREATE INDEX IF NOT EXISTS notes_of_study ON notes (study_uid, updated_ns);
     """,
 }
 

@@ -31,6 +31,9 @@ class StudyQuery(NamedTuple):
     offset: int = 0
 
 
+NOTES_SHOWN = 50  # of one study: under load a page must not grow with every note that was ever written
+
+
 class Study(NamedTuple):
     """One study as its stored images describe it; `instances` holds at least one, series by series."""
 
@@ -110,14 +113,15 @@ class Archive:
         return _grouped(images.instances("study_uid = ?", (study_uid,))).get(study_uid)
 
     def record(self, study_uid: str) -> StudyRecord:
-        """Return everything that is known of a study, results and notes in the order of their arrival."""
+        """Return everything that is known of a study; results and the newest notes in the order of their arrival."""
         study = self.study(study_uid)
         site = self._reader("site", self._directories)
         accession = study.newest.accession if study else _accession_of(site.orders("study_uid = ?", (study_uid,)))
         # an image without an accession number must not gather every result that has none either
         of_study = "(study_uid = ? OR (accession = ? AND accession <> ''))"
         values = (study_uid, accession)
-        notes = sorted(site.notes("study_uid = ?", (study_uid,)), key=lambda note: note.updated_ns)
+        newest = site.notes("study_uid = ? ORDER BY updated_ns DESC LIMIT ?", (study_uid, NOTES_SHOWN))
+        notes = sorted(newest, key=lambda note: note.updated_ns)[-NOTES_SHOWN:]
         return StudyRecord(study_uid, study, site.orders(of_study, values), site.results(of_study, values), notes)
 
     def kept_file(self, instance: Instance) -> Path | None:

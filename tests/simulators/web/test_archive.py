@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulators.node_store import Instance, NodeStore, Order, Result, Row
-from simulators.web.archive import Archive, StudyQuery
+from simulators.node_store import Instance, NodeStore, Note, Order, Result, Row
+from simulators.web.archive import NOTES_SHOWN, Archive, StudyQuery
 
 if TYPE_CHECKING:
     from tests.simulators.web.conftest import Images
@@ -73,3 +73,12 @@ def test_a_study_without_an_accession_number_gathers_no_stray_results(
     images.put("MACH7-A", image._replace(accession=""))
     put_messages(tmp_path, [Result("", "2.25.77", "P-7", "F", "Another patient's.", 5)])
     assert archive_of(tmp_path).record("2.25.10").results == []
+
+
+def test_of_many_notes_the_newest_of_all_nodes_are_shown_in_their_order(tmp_path: Path) -> None:
+    for node, first in (("MACH7-A", 0), ("MACH7-B", 1)):
+        store = NodeStore(tmp_path / node, "https")
+        store.put(*[Note(f"PF{n}", "2.25.10", "ann", f"note {n}", n) for n in range(first, 200, 2)])
+        store.close()
+    shown = archive_of(tmp_path).record("2.25.10").notes
+    assert [note.updated_ns for note in shown] == list(range(200 - NOTES_SHOWN, 200))
