@@ -221,8 +221,12 @@ class Acceptor(asyncio.BufferedProtocol):
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self.peer = transport.get_extra_info("peername")[:2]
         self._entity.connections.add(self)
+        peer = transport.get_extra_info("peername")
+        if peer is None:  # it was reset before it was accepted
+            self._drop()
+            return
+        self.peer = peer[:2]
         self._timer = self._entity.loop.call_later(ACSE_TIMEOUT_S, self._drop)
 
     def get_buffer(self, _: int) -> memoryview:

@@ -6,6 +6,8 @@ import os
 import select
 import signal
 import socket
+import struct
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -186,6 +188,22 @@ def test_an_aborted_association_gives_its_place_back(start_scp: StartScp) -> Non
         peer.socket.sendall(peer.layer.abort())
         assert peer.socket.recv(4096) == b""
     assert scp.dcmtk("echoscu").returncode == 0
+
+
+def test_a_connection_that_is_reset_before_it_is_accepted_leaves_no_trace(storage_scp: RunningScp) -> None:
+    assert storage_scp.dcmtk("echoscu").returncode == 0
+    files = psutil.Process(storage_scp.process.pid).num_fds()
+    storage_scp.process.send_signal(signal.SIGSTOP)
+    wait_until_stopped(storage_scp)
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", storage_scp.port), LIMIT_S) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    storage_scp.process.send_signal(signal.SIGCONT)
+    assert storage_scp.dcmtk("echoscu").returncode == 0
+    assert storage_scp.log.read_text() == ""
+    deadline = time.monotonic() + LIMIT_S
+    while psutil.Process(storage_scp.process.pid).num_fds() > files:
+        assert time.monotonic() < deadline, "expected all connections closed"
 
 
 def test_a_connection_that_asks_for_nothing_is_closed(standing_scp: RunningScp) -> None:
