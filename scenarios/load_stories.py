@@ -9,6 +9,7 @@ from lbconfig.site import ServiceKind, Site, Vip
 from reports.load_picture import Knee, LoadPicture
 from scenarios.checkers.added import Pair
 from scenarios.checkers.knee import judge_knee, steps_of
+from scenarios.load.intended import intended_at_rates
 from scenarios.load_pictures import added_of, knee_of, load_picture, storm_of
 from scenarios.load_process import LoadRun
 from scenarios.run import Run
@@ -60,7 +61,8 @@ class LoadPlayed:
 
     def _knee(self, run: Run, played: LoadRun, vip: Vip) -> Knee:
         operations = run.scan_operations(vip.service, [played.workload], kinds=tuple(Kind))
-        steps = steps_of(vip, operations, played.arrivals(), played.parts)
+        intended = intended_at_rates(played.plan, vip.service)
+        steps = steps_of(vip, operations, played.arrivals(), played.parts, intended=intended)
         return knee_of(vip, steps, judge_knee(vip, steps, required_per_s=self.required.get(vip.service, 0.0)))
 
 

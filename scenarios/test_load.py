@@ -16,6 +16,8 @@ from scenarios.checkers.met_nodes import met_as_expected
 from scenarios.checkers.soak import judge_soak
 from scenarios.checkers.storm import judge_storm
 from scenarios.conftest import Judge, Session
+from scenarios.findings import Finding
+from scenarios.load.intended import intended_arrivals, intended_at_rates
 from scenarios.load_plans import as_asked
 from scenarios.load_process import LoadRun
 from scenarios.load_stories import PAIRED
@@ -33,7 +35,7 @@ def test_everybody_comes_back_at_once(run: Run, storm: LoadRun, vip: Vip, judge:
         judge_storm(
             vip, _operations(run, storm, vip), storm.parts,
             clients=storm.clients(vip.service), instant_ns=instant_ns, generators=storm.generators(),
-            connections=_logged(run, vip, instant_ns, storm.ended_ns),
+            connections=_logged(run, vip, instant_ns, storm.ended_ns) or (),
         )
     )  # fmt: skip
 
@@ -44,7 +46,7 @@ def test_the_site_carries_its_peak_and_half_again(
 ) -> None:  # fmt: skip
     """Put the peak times 1.5 on all VIPs at once, open-loop, and judge latencies from the intended start."""
     operations = _operations(run, peak_load, vip)
-    carried = judge_load(vip, operations, peak_load.arrivals(), peak_load.parts, load=peak_load.name)
+    carried = _carried(run, peak_load, vip, operations)
     met = met_as_expected(carried, operations, {server.node for server in vip.real_server})
     judge(as_asked(met, run.site, session.options.load))
 
@@ -64,7 +66,7 @@ def test_what_the_balancer_adds(
 def test_one_node_carries_the_peak_alone(run: Run, one_node_load: LoadRun, vip: Vip, judge: Judge) -> None:
     """Halt one node and put the site's peak on the other."""
     operations = _operations(run, one_node_load, vip)
-    carried = judge_load(vip, operations, one_node_load.arrivals(), one_node_load.parts, load=one_node_load.name)
+    carried = _carried(run, one_node_load, vip, operations)
     halted = run.site.node[0].name
     judge(met_as_expected(carried, operations, {server.node for server in vip.real_server} - {halted}))
 
@@ -73,7 +75,8 @@ def test_one_node_carries_the_peak_alone(run: Run, one_node_load: LoadRun, vip: 
 def test_the_knee_and_what_saturates_there(session: Session, run: Run, steps: LoadRun, vip: Vip, judge: Judge) -> None:
     """Double the rate from step to step until something gives way, and name it by evidence."""
     operations = _operations(run, steps, vip)
-    seen = steps_of(vip, operations, steps.arrivals(), steps.parts)
+    intended = intended_at_rates(steps.plan, vip.service)
+    seen = steps_of(vip, operations, steps.arrivals(), steps.parts, intended=intended)
     judge(judge_knee(vip, seen, required_per_s=session.load.required[vip.service]))
 
 
@@ -84,8 +87,17 @@ def test_nothing_grows_and_nothing_aborts(run: Run, soak: LoadRun, vip: Vip, jud
     connections = _logged(run, vip, soak.started_ns, soak.ended_ns)
     judge(
         judge_soak(
-            vip, operations, soak.parts, connections=connections, begun_ns=soak.started_ns, ended_ns=soak.ended_ns
+            vip, operations, soak.arrivals(), soak.parts, intended=intended_arrivals(soak.plan, vip.service),
+            connections=connections, begun_ns=soak.started_ns, ended_ns=soak.ended_ns,
         )
+    )  # fmt: skip
+
+
+def _carried(run: Run, load: LoadRun, vip: Vip, operations: pl.LazyFrame) -> Finding:
+    """Judge a steady load on one VIP."""
+    return judge_load(
+        vip, operations, load.arrivals(), load.parts, load=load.name, intended=intended_arrivals(load.plan, vip.service),
+        connections=_logged(run, vip, load.started_ns, load.ended_ns),
     )  # fmt: skip
 
 
@@ -94,10 +106,10 @@ def _operations(run: Run, load: LoadRun, vip: Vip) -> pl.LazyFrame:
     return run.scan_operations(vip.service, [load.workload], kinds=tuple(Kind))
 
 
-def _logged(run: Run, vip: Vip, begin_ns: int, end_ns: int) -> list[Connection]:
-    """Return the balancer's log of one VIP between two times (`monotonic_ns`)."""
+def _logged(run: Run, vip: Vip, begin_ns: int, end_ns: int) -> list[Connection] | None:
+    """Return the balancer's log of one VIP between two times (`monotonic_ns`); None where there is none to read."""
     if not isinstance(run.lab, CanSteerBalancer):
-        return []
+        return None
     now, now_ns = datetime.datetime.now(tz=datetime.UTC), time.monotonic_ns()
     begin, end = (now - datetime.timedelta(seconds=(now_ns - at_ns) / 1e9) for at_ns in (begin_ns, end_ns))
     connections = read_log(run.lab.log_file).connections

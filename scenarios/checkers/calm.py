@@ -3,6 +3,9 @@
 On a machine that others use too, a stall of a tenth of a second makes whatever was under way look slow. That a service is
 slow is therefore believed only of operations that met no such stall. The opposite is not done: nothing passes because its
 slow moments were left out.
+
+Others need not take every core to make a service slow: where they used more than a fifth of one, a latency above its limit
+is nobody's proven failure (`shared`).
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ import numpy.typing as npt
 import polars as pl
 
 from scenarios.checkers.generator import LAG_SHARE_OF_LIMIT
-from scenarios.checkers.saturation import MACHINE_BUSY_SHARE
+from scenarios.checkers.saturation import MACHINE_BUSY_SHARE, STRANGERS
 from scenarios.parts_seen import GENERATOR, PartsSeen
 
+STRANGE_CORES = 0.2  # on average: a fifth of a core is a program at work, not a system that idles
 Spans = list[tuple[int, int]]
 
 
@@ -54,6 +58,39 @@ def in_calm(operations: pl.DataFrame, spans: Spans) -> pl.DataFrame:
         return operations
     begins, ends = (np.array(column, dtype=np.int64) for column in zip(*spans, strict=True))
     return operations.filter(pl.Series(~_meets(operations, begins, ends)))
+
+
+def shared(parts: PartsSeen, window_ns: tuple[int, int], spans: Spans = []) -> str:  # noqa: B006  never changed
+    """Say in words that others used the machine, in a window or in the calm part of it; empty when they did not.
+
+    Parameters
+    ----------
+    parts : PartsSeen
+        What was seen. Where the machine was not, nothing is said: the parts are on others.
+    window_ns : (int, int)
+        First and last moment that is judged.
+    spans : list of (int, int)
+        What of it was disturbed, in order.
+    """
+    calm = _together([parts.during(*gap) for gap in _between(window_ns, spans)])
+    used = max(seen.strange_cores() or 0.0 for seen in (parts.during(*window_ns), calm))
+    if used <= STRANGE_CORES:
+        return ""
+    return f"the machine was shared with others: {STRANGERS} used {used:.2f} cores on average (at most {STRANGE_CORES:g})"
+
+
+def _between(window_ns: tuple[int, int], spans: Spans) -> Spans:
+    """Return the parts of a window that lie in no span."""
+    edges = [window_ns[0], *(min(max(edge, window_ns[0]), window_ns[1]) for span in spans for edge in span), window_ns[1]]
+    return [(begin, end) for begin, end in zip(edges[::2], edges[1::2], strict=True) if begin < end]
+
+
+def _together(pieces: list[PartsSeen]) -> PartsSeen:
+    return PartsSeen(
+        processes=tuple(seen for piece in pieces for seen in piece.processes),
+        balancer=tuple(moment for piece in pieces for moment in piece.balancer),
+        machine=tuple(moment for piece in pieces for moment in piece.machine),
+    )
 
 
 def _meets(operations: pl.DataFrame, begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from scenarios.checkers.latency import enclosing_places
 from scenarios.findings import Values
 from scenarios.load.records import WaitedFor
 from scenarios.parts_seen import GENERATOR, PartsSeen, ProcessMoment, lag_quantile_s, mean_cpu, share_of_time
 
 LATE_SHARE = 0.01  # of arrivals that began late though a client was free; above it the load was not the one intended
+LATE_AT_LEAST = 3  # arrivals: one or two that a stall met do not make a load another one
 LONGEST_SILENCE_S = 2.0  # between two pulses, which are due every second: longer, and nobody knows what it did meanwhile
 BUSY_CORES = 0.9  # of one core: a generator is one thread at a time
 BUSY_TIME_SHARE = 0.2
@@ -22,8 +24,29 @@ def late_share(arrivals: pl.DataFrame, waited_for: WaitedFor = WaitedFor.GENERAT
     return arrivals.filter(pl.col("waited_for") == int(waited_for)).height / arrivals.height if arrivals.height else 0.0
 
 
+def is_late(late: int, n: int) -> bool:
+    """Say whether certainly more than LATE_SHARE of a generator's arrivals are late by its own fault.
+
+    That is, whether the lower end of the share's 95 % interval (binomial, exact) is above it: of n arrivals, `late` or more
+    were late by chance in 2.5 % of all runs at most.
+    """
+    most = enclosing_places(n, LATE_SHARE)[1] if n else None
+    return most is not None and late >= max(LATE_AT_LEAST, most + 1)
+
+
+def late_words(arrivals: pl.DataFrame) -> list[str]:
+    """Return which generators began too many of their arrivals late, in words: all its services share one event loop."""
+    found = []
+    for number, own in sorted(_of_generators(arrivals).items()):
+        late = own.filter(pl.col("waited_for") == int(WaitedFor.GENERATOR)).height
+        if is_late(late, own.height):
+            words = f"{late} of {own.height} arrivals began late though a client was free"
+            found.append(f"{GENERATOR}{number}: {words}, {late / own.height:.1%} (at most {LATE_SHARE:.0%})")
+    return found
+
+
 def suspicions(
-    parts: PartsSeen, generators: Sequence[int], late: float, window_ns: tuple[int, int], limit_s: float
+    parts: PartsSeen, generators: Sequence[int], arrivals: pl.DataFrame | None, window_ns: tuple[int, int], limit_s: float
 ) -> list[str]:
     """Return why the generators cannot be believed, in words; nothing when they can.
 
@@ -33,16 +56,15 @@ def suspicions(
         With the pulses of the generators.
     generators : sequence of int
         The numbers of those that took part; one that left no pulse is suspect.
-    late : float
-        The share of arrivals that began late by the generator's own fault.
+    arrivals : frame of arrivals or None
+        Of the generators, of all services: what began late by a generator's own fault counts over all that it did. None
+        where that is not judged.
     window_ns : (int, int)
         First and last moment that is judged.
     limit_s : float
         The latency that is judged: how much lag matters depends on it.
     """
-    found = []
-    if late > LATE_SHARE:
-        found.append(f"{late:.1%} of the arrivals began late though a client was free (at most {LATE_SHARE:.0%})")
+    found = [] if arrivals is None else late_words(arrivals.filter(pl.col("generator").is_in(list(generators))))
     begin_ns, end_ns = window_ns
     inside = parts.during(begin_ns, end_ns)
     for number in generators:
@@ -53,13 +75,21 @@ def suspicions(
     return found
 
 
-def figures(parts: PartsSeen, late: float) -> Values:
-    """Return what is reported of the generators whatever the verdict: CPU, lag, and late arrivals."""
+def unseen(parts: PartsSeen, generators: Sequence[int]) -> list[str]:
+    """Return which generators left no pulse, in words."""
+    known = {seen.part for seen in parts.of(GENERATOR)}
+    return [f"{GENERATOR}{number} left no pulse" for number in generators if f"{GENERATOR}{number}" not in known]
+
+
+def figures(parts: PartsSeen, arrivals: pl.DataFrame | None, generators: Sequence[int]) -> Values:
+    """Return what is reported of the generators whatever the verdict: CPU, lag, and late arrivals of the worst of them."""
     own = [seen.moments for seen in parts.of(GENERATOR)]
+    by_number = {} if arrivals is None else _of_generators(arrivals)
+    shares = [late_share(one) for number, one in by_number.items() if number in generators]
     return {
         "generator_cpu_cores_most": round(max(map(mean_cpu, own), default=0.0), 3) if own else None,
         "generator_lag_p99_s": round(max(map(lag_quantile_s, own), default=0.0), 6) if own else None,
-        "arrivals_late_by_generator_share": round(late, 6),
+        "arrivals_late_by_generator_share": round(max(shares, default=0.0), 6),
     }
 
 
@@ -69,6 +99,10 @@ def limits(limit_s: float) -> Values:
         "generator_cpu_cores": BUSY_CORES, "generator_cpu_time_share": BUSY_TIME_SHARE,
         "generator_lag_p99_s": round(limit_s * LAG_SHARE_OF_LIMIT, 6), "arrivals_late_by_generator_share": LATE_SHARE,
     }  # fmt: skip
+
+
+def _of_generators(arrivals: pl.DataFrame) -> dict[int, pl.DataFrame]:
+    return {int(number): own for (number,), own in arrivals.group_by("generator")}
 
 
 def _suspicions_of(moments: Sequence[ProcessMoment], begin_ns: int, end_ns: int, limit_s: float) -> list[str]:

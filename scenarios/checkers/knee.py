@@ -1,13 +1,16 @@
 """LOAD-4: how much a VIP carries before it bends, and which part bent.
 
-The offered rate rises step by step. The *knee* is the last step that was carried: at least 95 % of what was due was done, and
-p99 was not above the site's limit beyond doubt (a step has few operations, and one of them alone is its p99). What was at its
-limit in the step behind it is named from evidence (`saturation`).
+The offered rate rises step by step. The *knee* is the last step before the first that was not carried. Carried is a step of
+which at least 95 % of what was intended was done without a failure, and p99 was not above the site's limit beyond doubt (a
+step has few operations, and one of them alone is its p99). What was at its limit behind the knee is named from evidence
+(`saturation`), up to the next step that was carried: what bent there is over, and a later bend says nothing of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,14 +18,16 @@ import polars as pl
 
 from lbconfig.site import Vip
 from scenarios.checkers import generator
+from scenarios.checkers.calm import shared
 from scenarios.checkers.latency import ClassLatency
 from scenarios.checkers.load import classes_of
-from scenarios.checkers.saturation import Evidence, at_their_limit, told
-from scenarios.findings import Finding, Values, failed, passed, unknown
+from scenarios.checkers.recorded import failed_of, missing, torn
+from scenarios.checkers.saturation import Evidence, at_their_limit, is_count, told
+from scenarios.findings import Finding, Values, failed, listed, passed, unknown
 from scenarios.frames import Frame, columns
 from scenarios.load.records import Fate, WaitedFor
 from scenarios.parts_seen import PartsSeen
-from simulators.operations import Outcome, Service
+from simulators.operations import Service
 
 CARRIED_SHARE = 0.95
 _COLUMNS = ("service", "kind", "size_bytes", "outcome", "intended_ns", "begun_ns", "ended_ns")
@@ -31,10 +36,12 @@ _COLUMNS = ("service", "kind", "size_bytes", "outcome", "intended_ns", "begun_ns
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a rising load: rates in arrivals a second.
 
-    `offered_per_s` is the rate that was intended; of it, `achieved_per_s` is the share that was done in the step's time and a
-    little beyond (`steps_of`). `p99_s` is of its operations up to 1 MiB, `large_p99_s` of larger ones, from their intended
-    start, and the `low` ones are the lower ends of their 95 % intervals; None without any, or with too few. `failed` counts
-    operations, `late_by_…` are shares of the step's arrivals. `parts` is what was seen of the parts in this step.
+    `offered_per_s` is the rate that was intended; of it, `achieved_per_s` is the share of the intended arrivals that were
+    done in the step's time and a little beyond (`steps_of`). `p99_s` is of its operations up to 1 MiB, `large_p99_s` of
+    larger ones, from their intended start, and the `low` ones are the lower ends of their 95 % intervals; None without any,
+    or with too few. `failed` counts operations, `late_by_…` are shares of the step's arrivals. `parts` is what was seen of
+    the parts in this step, `doubts` why what was recorded of it cannot be believed: the generators were at their limit, or
+    records are missing.
     """
 
     begun_ns: int
@@ -49,9 +56,21 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     late_by_generator: float
     late_by_clients: float
     parts: PartsSeen
+    doubts: tuple[str, ...] = ()
 
 
-def steps_of(vip: Vip, operations: Frame, arrivals: pl.DataFrame, parts: PartsSeen) -> tuple[Step, ...]:
+class _Due(NamedTuple):
+    """What one step is cut from: its rate, how many arrivals were intended, those recorded, and when it began and ended."""
+
+    rate_milli: int
+    intended: int
+    arrivals: pl.DataFrame
+    window_ns: tuple[int, int]
+
+
+def steps_of(
+    vip: Vip, operations: Frame, arrivals: pl.DataFrame, parts: PartsSeen, *, intended: Mapping[int, int]
+) -> tuple[Step, ...]:
     """Cut a stepped load run of one VIP into its steps.
 
     Parameters
@@ -64,6 +83,9 @@ def steps_of(vip: Vip, operations: Frame, arrivals: pl.DataFrame, parts: PartsSe
         Of all generators, of any service. A step is what was due while one rate was intended (`rate_milli`).
     parts : PartsSeen
         What was seen meanwhile.
+    intended : mapping of int to int
+        How many arrivals the plan asks for at each rate (`scenarios.load.intended.intended_at_rates`), in the order of time.
+        A rate of which none was recorded is a step all the same: nothing of it was achieved.
 
     Notes
     -----
@@ -74,18 +96,29 @@ def steps_of(vip: Vip, operations: Frame, arrivals: pl.DataFrame, parts: PartsSe
     if not own.height:
         return ()
     seen = columns(operations, *_COLUMNS)
-    due = [step for _, step in own.group_by("rate_milli", maintain_order=True)]
-    first = due[0].filter(pl.col("fate") == int(Fate.DONE))
+    due = _cut(own, intended)
+    first = due[0].arrivals.filter(pl.col("fate") == int(Fate.DONE))
     usual_ns = float(np.median((first["ended_ns"] - first["begun_ns"]).to_numpy())) if first.height else 0.0
     grace_ns = round(usual_ns + vip.limits.p99_s * 1e9)
-    begins = [int(step["intended_ns"][0]) for step in due]
-    last = due[-1]
-    gaps = (last["intended_ns"][-1] - begins[-1]) // max(last.height - 1, 1)
-    ends = [*begins[1:], int(last["intended_ns"][-1]) + int(gaps)]
-    return tuple(
-        _step(vip, seen, step, parts, (begin_ns, end_ns), grace_ns)
-        for step, begin_ns, end_ns in zip(due, begins, ends, strict=True)
+    broken = torn(seen, own)
+    return tuple(_step(vip, seen, step, parts, grace_ns, (*broken, *_doubts_of(vip, step, arrivals, parts))) for step in due)
+
+
+def _cut(own: pl.DataFrame, intended: Mapping[int, int]) -> list[_Due]:
+    """Return the steps in the order of time; one without any record lasts no time."""
+    recorded = {int(rate_milli): step for (rate_milli,), step in own.group_by("rate_milli", maintain_order=True)}
+    rates = list(dict.fromkeys([*intended, *recorded]))
+    last = own.filter(pl.col("rate_milli") == own["rate_milli"][-1])
+    end_ns = int(last["intended_ns"][-1]) + (int(last["intended_ns"][-1]) - int(last["intended_ns"][0])) // max(
+        last.height - 1, 1
     )
+    found: list[_Due] = []
+    for rate_milli in reversed(rates):
+        step = recorded.get(rate_milli, own.clear())
+        begin_ns = int(step["intended_ns"][0]) if step.height else end_ns
+        found.append(_Due(rate_milli, intended.get(rate_milli, 0), step, (begin_ns, end_ns)))
+        end_ns = begin_ns
+    return found[::-1]
 
 
 def judge_knee(vip: Vip, steps: Sequence[Step], *, required_per_s: float) -> Finding:
@@ -104,16 +137,17 @@ def judge_knee(vip: Vip, steps: Sequence[Step], *, required_per_s: float) -> Fin
     -------
     Finding
         Pass when the knee is at or above what is required and the part that bent is named (or nothing bent up to the last
-        step). Fail when it is below, and balancer or node bent. Unknown when the generator, or a machine that all parts
-        share, bent below it, or when nothing can be named. No verdict rests on chance beyond that of p99 in one step.
+        step), and what was recorded up to the required rate can be believed. Fail when it is below, and balancer or node
+        bent. Unknown when the generator, or a machine that all parts share, bent below it, when it was slow while others
+        used the machine, or when nothing can be named. No verdict rests on chance beyond that of p99 in one step.
     """
     if not steps:
         return unknown("no step of a rising load was recorded, so that no knee can be found")
-    good = [place for place, step in enumerate(steps) if _is_carried(vip, step)]
-    knee = good[-1] if good else None
-    carried_per_s = steps[knee].offered_per_s if knee is not None else 0.0
-    beyond = steps[knee + 1 if knee is not None else 0 :]
-    evidence = next(filter(None, (_evidence(vip, step) for step in beyond)), ())  # what is slight shows in a later step
+    carried = list(takewhile(lambda step: _is_carried(vip, step), steps))
+    carried_per_s = carried[-1].offered_per_s if carried else 0.0
+    beyond = steps[len(carried) :]
+    bent = [*beyond[:1], *takewhile(lambda step: not _is_carried(vip, step), beyond[1:])]
+    evidence = next(filter(None, (_evidence(vip, step) for step in bent)), ())  # what is slight shows in a later step
     measured: Values = {
         "knee_per_s": round(carried_per_s, 3),
         "saturated": evidence[0].part if evidence else None,
@@ -124,15 +158,26 @@ def judge_knee(vip: Vip, steps: Sequence[Step], *, required_per_s: float) -> Fin
         "required_per_s": round(required_per_s, 3), "achieved_share_at_least": CARRIED_SHARE, "p99_s": vip.limits.p99_s,
         "large_p99_s": vip.limits.large_p99_s,
     }  # fmt: skip
-    verdict = _verdict(vip, carried_per_s, required_per_s, beyond, evidence)
+    doubts = _doubts(carried, beyond, required_per_s)
+    verdict = _verdict(vip, carried_per_s, required_per_s, beyond, evidence, doubts)
     return msgspec.structs.replace(verdict, measured=measured, limit=limit)
 
 
+def _doubts(carried: Sequence[Step], beyond: Sequence[Step], required_per_s: float) -> list[str]:
+    """Return why the steps that decide cannot be believed: those up to the required rate, and the one that bent below it."""
+    below = [step for step in carried if not _reaches(step.offered_per_s, required_per_s)]
+    decides = (carried[len(below) :] or beyond)[:1]
+    return [f"at {step.offered_per_s:.1f} a second {listed(list(step.doubts))}" for step in [*below, *decides] if step.doubts]
+
+
 def _verdict(
-    vip: Vip, carried_per_s: float, required_per_s: float, beyond: Sequence[Step], evidence: tuple[Evidence, ...]
-) -> Finding:
-    enough = carried_per_s >= required_per_s
+    vip: Vip, carried_per_s: float, required_per_s: float, beyond: Sequence[Step], evidence: tuple[Evidence, ...],
+    doubts: list[str],
+) -> Finding:  # fmt: skip
+    enough = _reaches(carried_per_s, required_per_s)
     rates = f"{carried_per_s:.1f} arrivals a second on {vip.name} (required: {required_per_s:.1f})"
+    if doubts and not (evidence and is_count(evidence[0]) and not enough):
+        return unknown(f"carried: {rates}; but what was recorded cannot be believed: {listed(doubts)}")
     if not beyond:
         if enough:
             return passed(f"the balancer carries at least {rates}: the last step was still carried")
@@ -150,7 +195,15 @@ def _verdict(
         return passed(f"the knee is at {rates}; {bent}, where {named}")
     if subject == "harness":
         return unknown(f"carried: {rates}; {bent}, where {named}: not the balancer, nor a node")
+    strangers = shared(beyond[0].parts, (beyond[0].begun_ns, beyond[0].ended_ns))
+    if strangers and not beyond[0].failed and not is_count(first):
+        return unknown(f"carried: {rates}; {bent}, where {named}; but {strangers}")
     return failed(subject, f"the knee is at {rates}; {bent}, where {named}")
+
+
+def _reaches(offered_per_s: float, required_per_s: float) -> bool:
+    """Say whether a rate is what is required; records keep a rate in arrivals a thousand seconds."""
+    return round(offered_per_s * 1000) >= round(required_per_s * 1000)
 
 
 def _is_carried(vip: Vip, step: Step) -> bool:
@@ -177,26 +230,34 @@ def _evidence(vip: Vip, step: Step) -> tuple[Evidence, ...]:
     )  # fmt: skip
 
 
-def _step(
-    vip: Vip, operations: pl.DataFrame, due: pl.DataFrame, parts: PartsSeen, window_ns: tuple[int, int], grace_ns: int
-) -> Step:
-    begin_ns, end_ns = window_ns
-    offered_per_s = due["rate_milli"][0] / 1000
+def _step(vip: Vip, operations: pl.DataFrame, due: _Due, parts: PartsSeen, grace_ns: int, doubts: tuple[str, ...]) -> Step:
+    begin_ns, end_ns = due.window_ns
+    offered_per_s, step = due.rate_milli / 1000, due.arrivals
     own = operations.filter(pl.col("intended_ns").is_between(begin_ns, end_ns, closed="left"))
     classes = [(seen.is_large, seen.latency) for seen in classes_of(vip, own)]
     p99 = _slowest(latency for is_large, latency in classes if not is_large)
     large_p99 = _slowest(latency for is_large, latency in classes if is_large)
-    done = due.filter(
+    done = step.filter(
         (pl.col("fate") == int(Fate.DONE)) & (pl.col("failed") == 0) & (pl.col("ended_ns") <= end_ns + grace_ns)
     )
     return Step(
         begun_ns=begin_ns, ended_ns=end_ns, offered_per_s=offered_per_s,
-        achieved_per_s=offered_per_s * done.height / due.height,
+        achieved_per_s=offered_per_s * done.height / max(due.intended, step.height, 1),
         p99_s=p99[0], large_p99_s=large_p99[0], p99_low_s=p99[1], large_p99_low_s=large_p99[1],
-        failed=own.filter(pl.col("outcome") != int(Outcome.ACKNOWLEDGED)).height,
-        late_by_generator=generator.late_share(due), late_by_clients=generator.late_share(due, WaitedFor.CLIENT),
-        parts=parts.during(begin_ns, end_ns),
+        failed=failed_of(own).height,
+        late_by_generator=generator.late_share(step), late_by_clients=generator.late_share(step, WaitedFor.CLIENT),
+        parts=parts.during(begin_ns, end_ns), doubts=doubts,
     )  # fmt: skip
+
+
+def _doubts_of(vip: Vip, due: _Due, arrivals: pl.DataFrame, parts: PartsSeen) -> list[str]:
+    """Return why a step cannot be believed: arrivals that left no record, or generators at their limit."""
+    found = missing(due.arrivals, due.intended)
+    if not due.arrivals.height:
+        return found
+    inside = arrivals.filter(pl.col("intended_ns").is_between(*due.window_ns, closed="left"))
+    numbers = sorted(set(arrivals["generator"].to_list()))
+    return found + generator.suspicions(parts, numbers, inside, due.window_ns, vip.limits.p99_s)
 
 
 def _slowest(classes: Iterable[ClassLatency]) -> tuple[float | None, float | None]:

@@ -6,24 +6,29 @@ that a slow answer cannot hide the ones that wait behind it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 import polars as pl
 
 from lbconfig.site import Vip
+from lbconfig.traffic_log import Connection
 from scenarios.checkers import generator
-from scenarios.checkers.calm import disturbed, in_calm
+from scenarios.checkers.calm import disturbed, in_calm, shared
 from scenarios.checkers.latency import CONFIDENCE, ClassLatency, class_name, latencies
+from scenarios.checkers.recorded import damage, failed_of, failures, not_cut, refused_of
+from scenarios.checkers.refusals import refuser
 from scenarios.checkers.saturation import Evidence, at_their_limit, told
 from scenarios.findings import Finding, Subject, Values, failed, listed, passed, unknown
 from scenarios.frames import Frame, columns
 from scenarios.load.records import Fate, WaitedFor
 from scenarios.parts_seen import PartsSeen
-from simulators.operations import Kind, Outcome, Phase, Service
+from simulators.operations import Kind, Service
 
 OPERATIONS_OF_A_CLASS = 1000
 OPERATIONS_IN_CALM = 100  # of a class: fewer, and nothing is said to be slow because of them
+LARGE_IN_CALM = 20  # the same of large images, of which a minute at the peak has less than a hundred
 _CHANCE = (1 - CONFIDENCE) / 2
 _WEB_REQUESTS = "web requests"  # logins, pages and notes alike: to HTTP each is one request
 _COLUMNS = ("service", "kind", "size_bytes", "outcome", "phase", "intended_ns", "begun_ns", "ended_ns")
@@ -42,8 +47,9 @@ class ClassSeen(NamedTuple):
 
 
 def judge_load(
-    vip: Vip, operations: Frame, arrivals: pl.DataFrame, parts: PartsSeen, *, load: str = "the site's peak times 1.5",
-    at_least: int = OPERATIONS_OF_A_CLASS,
+    vip: Vip, operations: Frame, arrivals: pl.DataFrame, parts: PartsSeen, *, intended: int,
+    load: str = "the site's peak times 1.5", at_least: int = OPERATIONS_OF_A_CLASS,
+    connections: Sequence[Connection] | None = None,
 ) -> Finding:  # fmt: skip
     """Judge one VIP under load.
 
@@ -52,45 +58,55 @@ def judge_load(
     vip : Vip
         Whose limits hold: `p99_s`, and `large_p99_s` for images above 1 MiB.
     operations : frame of operations
-        Those of the VIP in this load run.
+        Those of the VIP in this load run, of every kind.
     arrivals : frame of arrivals
         Of all generators of this load run (`load_frames.arrivals_frame`), of any service.
     parts : PartsSeen
         What was seen meanwhile, the generators' pulses included.
+    intended : int
+        How many arrivals the plan asks for on this VIP (`scenarios.load.intended`).
     load : str
         What the load was, in words.
     at_least : int
-        How many operations of a class it takes. A class of large images may have fewer, and is then reported only.
+        How many operations of a class it takes to pass. Large images may be fewer: where they are too few for an upper end
+        of their p99, the reason says that they were not judged.
+    connections : sequence of Connection or None
+        The balancer's log of this VIP in that time, None where it cannot be read: it tells whose a refusal is.
 
     Returns
     -------
     Finding
         p99 is judged by its distribution-free 95 % interval: a fail has its lower end above the limit, also of what was
         measured in calm (`checkers.calm`), a pass has its upper end within it, so that either is wrong by a chance of 2.5 %
-        at most for each class. Whatever a generator measured that fell behind is unknown.
+        at most for each class. Whatever a generator measured that fell behind is unknown, and so is a latency on a machine
+        that others used meanwhile; a refused operation is a fail all the same. Nothing passes on torn records, or without
+        the balancer seen.
     """
     own = arrivals.filter(pl.col("service") == int(Service[vip.service.upper()]))
-    seen = _not_cut(columns(operations, *_COLUMNS), own, vip.limits.operation_s)
+    every = columns(operations, *_COLUMNS)
+    seen = not_cut(every, own, vip.limits.operation_s)
     if not own.height or not seen.height:
         return unknown(f"{load}: no arrival or no operation was recorded, so nothing was seen of it")
     window_ns = (int(own["intended_ns"].min()), int(own["intended_ns"].max()))  # type: ignore[arg-type]
-    meanwhile, late, p99_s = parts.during(*window_ns), generator.late_share(own), vip.limits.p99_s
-    classes = classes_of(vip, seen)
-    doubts = generator.suspicions(parts, sorted(set(own["generator"].to_list())), late, window_ns, p99_s)
-    evidence = at_their_limit(meanwhile, vip, late_by_generator=late)
-    measured = _measured(seen, own, classes, window_ns) | generator.figures(meanwhile, late)
-    limit = _limits(vip, at_least) | generator.limits(p99_s)
-    trouble = _failures(seen)
-    if doubts:
-        found = f"; {listed(trouble)}" if trouble else ""
-        reason = f"{load}: the generator was at its limit, so its figures are its own: {listed(doubts)}{found}"
-        return unknown(reason, measured=measured, limit=limit)
-    if trouble:
-        subject = "balancer" if _blamed(evidence) == "balancer" else _refuser(seen)
-        return failed(subject, f"{load}: {listed(trouble)}{_because(evidence)}", measured=measured, limit=limit)
-    calm = {one.latency.name: one.latency for one in classes_of(vip, in_calm(seen, disturbed(parts, p99_s)))}
-    verdict = _of_arrivals(own, classes, evidence) or _of_latencies(classes, calm, evidence, at_least)
-    return msgspec.structs.replace(verdict, reason=f"{load}: {verdict.reason}", measured=measured, limit=limit)
+    meanwhile, p99_s = parts.during(*window_ns), vip.limits.p99_s
+    classes, generators = classes_of(vip, seen), sorted(set(own["generator"].to_list()))
+    verdict = _of_failures(vip, seen, meanwhile, connections, refused_of(seen)) or _of_doubts(
+        seen, damage(every, own, intended), generator.suspicions(parts, generators, arrivals, window_ns, p99_s)
+    )
+    if verdict is None:
+        evidence, spans = at_their_limit(meanwhile, vip), disturbed(parts, p99_s)
+        calm = {one.latency.name: one.latency for one in classes_of(vip, in_calm(seen, spans))}
+        verdict = (
+            _of_failures(vip, seen, meanwhile, connections, failed_of(seen))
+            or _of_arrivals(own, classes, evidence, shared(parts, window_ns, spans))
+            or _of_latencies(classes, calm, evidence, at_least, shared(parts, window_ns, spans))
+        )
+        verdict = verdict if meanwhile.balancer else _without_the_balancer(verdict)
+    measured = _measured(seen, own, classes, window_ns, intended) | generator.figures(meanwhile, arrivals, generators)
+    return msgspec.structs.replace(
+        verdict, reason=f"{load}: {verdict.reason}", measured=measured,
+        limit=_limits(vip, at_least) | generator.limits(p99_s),
+    )  # fmt: skip
 
 
 def classes_of(vip: Vip, operations: pl.DataFrame) -> list[ClassSeen]:
@@ -108,7 +124,31 @@ def classes_of(vip: Vip, operations: pl.DataFrame) -> list[ClassSeen]:
     return found
 
 
-def _of_arrivals(own: pl.DataFrame, classes: list[ClassSeen], evidence: tuple[Evidence, ...]) -> Finding | None:
+def _of_failures(
+    vip: Vip, seen: pl.DataFrame, parts: PartsSeen, connections: Sequence[Connection] | None, bad: pl.DataFrame
+) -> Finding | None:
+    """Judge operations that failed; None without any."""
+    if not bad.height:
+        return None
+    evidence = at_their_limit(parts, vip)
+    subject = "balancer" if _blamed(evidence) == "balancer" else refuser(bad, vip, parts, connections)
+    return failed(subject, listed(failures(seen)) + _because(evidence))
+
+
+def _of_doubts(seen: pl.DataFrame, torn: list[str], doubts: list[str]) -> Finding | None:
+    """Say that the records, or the generators, cannot be believed; None when they can."""
+    trouble = failures(seen)
+    found = f"; {listed(trouble)}" if trouble else ""
+    if torn:
+        return unknown(f"the records are not those of the load that was intended: {listed(torn)}{found}")
+    if doubts:
+        return unknown(f"the generator was at its limit, so its figures are its own: {listed(doubts)}{found}")
+    return None
+
+
+def _of_arrivals(
+    own: pl.DataFrame, classes: list[ClassSeen], evidence: tuple[Evidence, ...], strangers: str
+) -> Finding | None:
     """Judge what was never begun; None when everything was."""
     dropped = own.filter(pl.col("fate") == int(Fate.DROPPED)).height
     if not dropped:
@@ -116,46 +156,66 @@ def _of_arrivals(own: pl.DataFrame, classes: list[ClassSeen], evidence: tuple[Ev
     reason = f"{dropped} of {own.height} arrivals were dropped, because every client was busy until their time was over"
     if classes and all(seen.served_p99_s <= seen.limit_s for seen in classes):
         return unknown(f"{reason}, though each was answered in time: there were too few clients for this rate")
+    if strangers:
+        return unknown(f"{reason}; but {strangers}{_because(evidence)}")
     return failed(_blamed(evidence), reason + _because(evidence))
 
 
 def _of_latencies(
-    classes: list[ClassSeen], calm: dict[str, ClassLatency], evidence: tuple[Evidence, ...], at_least: int
+    classes: list[ClassSeen], calm: dict[str, ClassLatency], evidence: tuple[Evidence, ...], at_least: int, strangers: str
 ) -> Finding:
     """Judge p99; what is too slow must be so in calm (`checkers.calm`), what is in time must be so in all."""
-    judged = [seen for seen in classes if seen.latency.n >= at_least]
-    few = [f"{seen.latency.name}: {seen.latency.n}" for seen in classes if seen not in judged]
-    if not judged or any(seen.latency.n < at_least and not seen.is_large for seen in classes):
-        found = listed(few) or "none"
-        return unknown(f"too few operations of a class to judge its p99 ({found}; it takes {at_least})")
     chance = f"each wrong by a chance of {_CHANCE:.1%} at most"
-    above = [seen for seen in judged if _is_above(seen.latency, seen.limit_s)]
-    slow = [seen for seen in above if _is_above(calm.get(seen.latency.name), seen.limit_s)]
+    above = [seen for seen in classes if _is_above(seen, seen.latency)]
+    slow = [seen for seen in above if _is_above(seen, calm.get(seen.latency.name))]
+    told_above = f"p99 above its limit: {listed(list(map(_told, slow or above)))}"
+    if slow and strangers:
+        return unknown(f"{told_above}; but {strangers}{_because(evidence)}")
     if slow:
-        reason = f"p99 above its limit: {listed(list(map(_told, slow)))}, {chance}"
-        return failed(_blamed(evidence), reason + _because(evidence))
+        return failed(_blamed(evidence), f"{told_above}, {chance}{_because(evidence)}")
     if above:
         when = listed([_told_in_calm(seen, calm.get(seen.latency.name)) for seen in above])
-        reason = f"p99 above its limit: {listed(list(map(_told, above)))}; but {when}{_because(evidence)}"
-        return unknown(reason)
+        return unknown(f"{told_above}; but {when}{_because(evidence)}")
+    judged = [seen for seen in classes if _is_judged(seen, at_least)]
+    few = [seen for seen in classes if seen not in judged]
+    too_few = listed([f"{seen.latency.name}: {seen.latency.n}" for seen in few]) or "none"
+    if not judged or any(not seen.is_large for seen in few):
+        return unknown(f"too few operations of a class to judge its p99 ({too_few}; it takes {at_least})")
     near = [seen for seen in judged if (high := seen.latency.p99_interval_s[1]) is None or high > seen.limit_s]
     if near:
         return unknown(f"p99 too near to its limit to tell: {listed(list(map(_told, near)))}")
     n = sum(seen.latency.n for seen in classes)
-    return passed(f"{n} operations, none failed or left undone; {listed(list(map(_told, judged)))}, {chance}")
+    unjudged = f"; not judged, being too few, and not seen to be slow: {listed(list(map(_told, few)))}" if few else ""
+    return passed(f"{n} operations, none failed or left undone; {listed(list(map(_told, judged)))}, {chance}{unjudged}")
 
 
-def _is_above(latency: ClassLatency | None, limit_s: float) -> bool:
-    """Say whether p99 is certainly above a limit."""
-    if latency is None or latency.n < OPERATIONS_IN_CALM:
+def _without_the_balancer(verdict: Finding) -> Finding:
+    """Return what remains of a verdict where nothing was seen of the balancer: no pass."""
+    if verdict.verdict != "pass":
+        return verdict
+    return unknown(f"the balancer was not seen meanwhile, so that nothing is known of its limits; {verdict.reason}")
+
+
+def _is_judged(seen: ClassSeen, at_least: int) -> bool:
+    """Say whether there are enough of a class to pass: of large images, as many as give an upper end of p99."""
+    return seen.latency.n >= at_least or (seen.is_large and seen.latency.p99_interval_s[1] is not None)
+
+
+def _is_above(seen: ClassSeen, latency: ClassLatency | None) -> bool:
+    """Say whether the p99 of a class, of all its operations or of those in calm, is certainly above its limit."""
+    if latency is None or latency.n < _in_calm(seen):
         return False
     low = latency.p99_interval_s[0]
-    return low is not None and low > limit_s
+    return low is not None and low > seen.limit_s
+
+
+def _in_calm(seen: ClassSeen) -> int:
+    return LARGE_IN_CALM if seen.is_large else OPERATIONS_IN_CALM
 
 
 def _told_in_calm(seen: ClassSeen, calm: ClassLatency | None) -> str:
     met = seen.latency.n - (calm.n if calm else 0)
-    rest = "too few to tell" if calm is None or calm.n < OPERATIONS_IN_CALM else f"p99 {calm.p99_s * 1000:.1f} ms"
+    rest = "too few to tell" if calm is None or calm.n < _in_calm(seen) else f"p99 {calm.p99_s * 1000:.1f} ms"
     return f"{met} of {seen.latency.n} met a generator that woke late, or a machine without a free core (the others: {rest})"
 
 
@@ -168,31 +228,6 @@ def _told(seen: ClassSeen) -> str:
     return f"{latency.name} {latency.p99_s * 1000:.1f} ms ({ends}, limit {seen.limit_s * 1000:g} ms, n = {latency.n}{waited})"
 
 
-def _not_cut(operations: pl.DataFrame, own: pl.DataFrame, patience_s: float) -> pl.DataFrame:
-    """Leave out what failed because the run ended while it was under way, unless it had been under way for too long."""
-    cut_ns = own.filter(pl.col("fate") == int(Fate.CUT))["ended_ns"].min()
-    if cut_ns is None:
-        return operations
-    was_cut = (pl.col("outcome") != int(Outcome.ACKNOWLEDGED)) & (pl.col("ended_ns") >= cut_ns)
-    return operations.filter(~(was_cut & (pl.col("ended_ns") - pl.col("begun_ns") < patience_s * 1e9)))
-
-
-def _failures(operations: pl.DataFrame) -> list[str]:
-    """Return what failed, by how and in which phase, the most frequent first."""
-    bad = operations.filter(pl.col("outcome") != int(Outcome.ACKNOWLEDGED)).group_by("outcome", "phase").len()
-    return [
-        f"{count} operations {Outcome(outcome).name.lower()} ({Phase(phase).name.lower()})"
-        for outcome, phase, count in bad.sort("len", "outcome", "phase", descending=[True, False, False]).rows()
-    ]
-
-
-def _refuser(operations: pl.DataFrame) -> Subject:
-    """Return whose failure most failures are: without a connection it was never a node's turn."""
-    bad = operations.filter(pl.col("outcome") != int(Outcome.ACKNOWLEDGED))
-    unconnected = bad.filter(pl.col("phase") == int(Phase.CONNECT)).height
-    return "balancer" if 2 * unconnected > bad.height else "node"
-
-
 def _blamed(evidence: tuple[Evidence, ...]) -> Subject:
     """Return whose failure a slow answer is: the balancer's where something says so, else the node's that answered."""
     return "balancer" if evidence and evidence[0].subject == "balancer" else "node"
@@ -202,12 +237,15 @@ def _because(evidence: tuple[Evidence, ...]) -> str:
     return f"; at their limit: {told(evidence)}" if evidence else ""
 
 
-def _measured(operations: pl.DataFrame, own: pl.DataFrame, classes: list[ClassSeen], window_ns: tuple[int, int]) -> Values:
+def _measured(
+    operations: pl.DataFrame, own: pl.DataFrame, classes: list[ClassSeen], window_ns: tuple[int, int], intended: int
+) -> Values:
     span_s = max((window_ns[1] - window_ns[0]) / 1e9, 1e-9)
     fates = {fate: own.filter(pl.col("fate") == int(fate)).height for fate in Fate}
     return {
         "operations": operations.height,
-        "operations_failed": operations.filter(pl.col("outcome") != int(Outcome.ACKNOWLEDGED)).height,
+        "operations_failed": failed_of(operations).height,
+        "arrivals_intended": intended,
         "arrivals_due": own.height,
         "arrivals_dropped": fates[Fate.DROPPED],
         "arrivals_cut_at_the_end": fates[Fate.CUT],

@@ -85,6 +85,11 @@ def at_their_limit(
     return tuple(sorted(found))
 
 
+def is_count(sign: Evidence) -> bool:
+    """Say whether a sign is a count of the balancer at its limit: neither CPU that others took nor a generator feigns it."""
+    return sign.rank == _COUNT
+
+
 def is_full(parts: PartsSeen) -> bool:
     """Say whether all cores of the machine were busy."""
     return _machine_busy_share(parts) >= MACHINE_BUSY_SHARE

@@ -13,18 +13,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
+import msgspec
 import polars as pl
 
 from lbconfig.site import Vip
 from lbconfig.traffic_log import Connection
+from scenarios.checkers import generator
+from scenarios.checkers.recorded import damage, failed_of, not_cut
+from scenarios.checkers.refusals import refuser
 from scenarios.checkers.saturation import subject_of
 from scenarios.findings import Finding, Values, failed, listed, passed, unknown
 from scenarios.frames import Frame, columns
 from scenarios.parts_seen import BALANCER, GENERATOR, NODE, PartsSeen
 from scenarios.trend import CONFIDENCE, Slope, slope
-from simulators.operations import Outcome, Phase
+from simulators.operations import Outcome, Phase, Service
 
 DAY_S = 86400
 MIB = 1 << 20
@@ -32,7 +37,8 @@ GROWTH_BYTES_A_DAY = 128 * MIB
 GROWTH_SHARE_A_DAY = 0.1
 PIECE_BYTES = 1 * MIB
 CLEAN_ENDS = ("--", "CD")  # ended by both sides; or our own client hung up, whose every operation is judged itself
-_COLUMNS = ("outcome", "phase", "intended_ns", "ended_ns", "key")
+TENTHS = 10  # of the whole time: each has an operation, or nobody knows what held in it
+_COLUMNS = ("outcome", "phase", "intended_ns", "begun_ns", "ended_ns", "key")
 _LISTED_FAILURES = 20
 
 
@@ -53,9 +59,26 @@ class Memory(NamedTuple):
         return max(GROWTH_BYTES_A_DAY, GROWTH_SHARE_A_DAY * self.rss_bytes)
 
 
+class Soaked(NamedTuple):
+    """What one VIP's soak left to judge: operations, the run's begin and end, failures, connections cut, memory, doubts."""
+
+    operations: pl.DataFrame
+    lasted_ns: tuple[int, int]
+    bad: pl.DataFrame
+    ends: Counter[str]
+    memory: list[Memory]
+    torn: list[str]
+
+    @property
+    def aborts(self) -> dict[str, int]:
+        """How many connections were cut without a reason, by how."""
+        return {code: count for code, count in sorted(self.ends.items()) if code not in CLEAN_ENDS}
+
+
 def judge_soak(
-    vip: Vip, operations: Frame, parts: PartsSeen, *, connections: Sequence[Connection] | None, begun_ns: int, ended_ns: int
-) -> Finding:
+    vip: Vip, operations: Frame, arrivals: pl.DataFrame, parts: PartsSeen, *, intended: int,
+    connections: Sequence[Connection] | None, begun_ns: int, ended_ns: int,
+) -> Finding:  # fmt: skip
     """Judge one VIP after hours at the average rate.
 
     Parameters
@@ -63,9 +86,13 @@ def judge_soak(
     vip : Vip
         Whose.
     operations : frame of operations
-        Those of the VIP in this run.
+        Those of the VIP in this run, of every kind.
+    arrivals : frame of arrivals
+        Of all generators of this run, of any service.
     parts : PartsSeen
         What was seen meanwhile; of it, the memory of the VIP's service on every node, of the balancer and of the generators.
+    intended : int
+        How many arrivals the plan asks for on this VIP (`scenarios.load.intended`).
     connections : sequence of Connection or None
         The balancer's log of this VIP in that time; None where it cannot be read.
     begun_ns, ended_ns : int
@@ -75,53 +102,105 @@ def judge_soak(
     -------
     Finding
         Growth is judged by the slope's 95 % interval (`scenarios.trend`): a pass has its upper end within what may grow, a
-        fail its lower end above; between them the run was too short to tell.
+        fail its lower end above; between them the run was too short to tell. To pass, the whole load must be recorded, with
+        operations in each tenth of the time, and the memory of every part and some connection in the log be seen.
     """
-    seen = columns(operations, *_COLUMNS)
-    failures = _failures(seen)
-    ends = Counter(connection.termination for connection in connections or ())
-    aborts = {code: count for code, count in sorted(ends.items()) if code not in CLEAN_ENDS}
-    memory = _memory(vip, parts.during((begun_ns + ended_ns) // 2, ended_ns))
-    measured: Values = {
-        "operations": seen.height, "operations_failed": len(failures), "failed": failures[:_LISTED_FAILURES],
-        "lasted_s": round((ended_ns - begun_ns) / 1e9, 1), "connection_ends": dict(sorted(ends.items())),
-        "memory": {f"{process.part} ({process.pid})": _figures(process) for process in memory},
-    }  # fmt: skip
+    own = arrivals.filter(pl.col("service") == int(Service[vip.service.upper()]))
+    every = columns(operations, *_COLUMNS)
+    seen = not_cut(every, own, vip.limits.operation_s)
+    second_half = parts.during((begun_ns + ended_ns) // 2, ended_ns)
+    soaked = Soaked(
+        seen, (begun_ns, ended_ns), failed_of(seen), Counter(entry.termination for entry in connections or ()),
+        _memory(vip, second_half), damage(every, own, intended),
+    )  # fmt: skip
     limit: Values = {
         "operations_failed": 0, "clean_connection_ends": list(CLEAN_ENDS), "growth_bytes_a_day": GROWTH_BYTES_A_DAY,
         "growth_share_a_day": GROWTH_SHARE_A_DAY, "confidence": CONFIDENCE,
     }  # fmt: skip
+    measured = _measured(soaked, intended, own.height)
     if not seen.height:
         return unknown("no operation was recorded, so nothing was soaked", measured=measured, limit=limit)
-    if failures:
-        reason = f"{len(failures)} of {seen.height} operations failed: {listed(failures)}"
-        return failed("node", reason, measured=measured, limit=limit)
-    if aborts:
-        told = listed([f"{count} ended {code}" for code, count in aborts.items()])
-        return failed("balancer", f"connections were cut without a reason: {told}", measured=measured, limit=limit)
-    known = {process.part for process in memory}
-    missing = [server.label for server in vip.real_server if f"{NODE}{server.node}/{vip.service}" not in known]
-    return _of_memory(seen.height, memory, missing, connections is not None, measured, limit)
+    generators = sorted(set(own["generator"].to_list()))
+    verdict = (
+        _of_failures(vip, soaked, parts.during(begun_ns, ended_ns), connections)
+        or _of_growth(soaked.memory)
+        or _of_sight(vip, soaked, connections, generator.unseen(second_half, generators))
+        or _of_memory(soaked)
+    )
+    return msgspec.structs.replace(verdict, measured=measured, limit=limit)
 
 
-def _of_memory(
-    operations: int, memory: list[Memory], missing: list[str], logged: bool, measured: Values, limit: Values
-) -> Finding:  # fmt: skip
+def _of_failures(vip: Vip, soaked: Soaked, parts: PartsSeen, connections: Sequence[Connection] | None) -> Finding | None:
+    """Judge operations that failed and connections that were cut; None without any."""
+    if failures := _failures(soaked):
+        reason = f"{len(failures)} of {soaked.operations.height} operations failed: {listed(failures)}"
+        return failed(refuser(soaked.bad, vip, parts, connections), reason)
+    if soaked.aborts:
+        told = listed([f"{count} ended {code}" for code, count in soaked.aborts.items()])
+        return failed("balancer", f"connections were cut without a reason: {told}")
+    return None
+
+
+def _of_growth(memory: list[Memory]) -> Finding | None:
+    """Judge memory that certainly grows; None without any."""
     growing = [process for process in memory if process.growth is not None and process.growth[1] > process.bound]
-    if growing:
-        reason = f"memory grows: {listed(list(map(_told, growing)))}"
-        return failed(subject_of(growing[0].part), reason, measured=measured, limit=limit)
+    if not growing:
+        return None
+    return failed(subject_of(growing[0].part), f"memory grows: {listed(list(map(_told, growing)))}")
+
+
+def _of_sight(vip: Vip, soaked: Soaked, connections: Sequence[Connection] | None, silent: list[str]) -> Finding | None:
+    """Say what was not seen, so that nothing can be said to have held; None when everything was."""
+    if soaked.torn:
+        return unknown(f"the records are not those of the load that was intended: {listed(soaked.torn)}")
+    if empty := _empty_tenths(soaked):
+        return unknown(f"nothing was done in {len(empty)} tenths of the time ({listed(empty)}), so that it was not soaked")
+    known = {process.part for process in soaked.memory}
+    missing = [server.label for server in vip.real_server if f"{NODE}{server.node}/{vip.service}" not in known]
+    if BALANCER not in known:
+        missing.append("the balancer")
     if missing:
-        return unknown(f"memory was not seen of {listed(missing)}", measured=measured, limit=limit)
+        return unknown(f"memory was not seen of {listed(missing)}")
+    if silent:
+        return unknown(f"a generator was not seen: {listed(silent)}")
+    if connections is None:
+        return unknown("the balancer's log was not read, so that aborts may have gone unseen")
+    if not connections:
+        return unknown("the balancer's log names no connection of this time, so that aborts may have gone unseen")
+    return None
+
+
+def _of_memory(soaked: Soaked) -> Finding:
+    """Judge memory that is not known to grow."""
+    memory = soaked.memory
     vague = [process for process in memory if process.growth is None or process.growth[2] > process.bound]
     if vague:
-        reason = f"too short to tell whether memory grows: {listed(list(map(_told, vague)))}"
-        return unknown(reason, measured=measured, limit=limit)
-    if not logged:
-        return unknown("the balancer's log was not read, so that aborts may have gone unseen", measured=measured, limit=limit)
+        return unknown(f"too short to tell whether memory grows: {listed(list(map(_told, vague)))}")
     most = max(memory, key=lambda process: process.growth[2] / process.bound if process.growth else 0.0)
-    reason = f"{operations} operations, none failed, no connection cut; memory is flat, nearest to growing: {_told(most)}"
-    return passed(reason, measured=measured, limit=limit)
+    done = f"{soaked.operations.height} operations, none failed, no connection cut"
+    return passed(f"{done}; memory is flat, nearest to growing: {_told(most)}")
+
+
+def _empty_tenths(soaked: Soaked) -> list[str]:
+    """Return the tenths of the whole time in which no operation was due."""
+    begun_ns, ended_ns = soaked.lasted_ns
+    edges = [begun_ns + (ended_ns - begun_ns) * tenth // TENTHS for tenth in range(TENTHS + 1)]
+    due = soaked.operations["intended_ns"]
+    return [
+        f"{(begin - begun_ns) / 1e9:.0f} to {(end - begun_ns) / 1e9:.0f} s"
+        for begin, end in pairwise(edges)
+        if not due.is_between(begin, end, closed="left").any()
+    ]
+
+
+def _measured(soaked: Soaked, intended: int, recorded: int) -> Values:
+    begun_ns, ended_ns = soaked.lasted_ns
+    return {
+        "operations": soaked.operations.height, "operations_failed": soaked.bad.height,
+        "failed": _failures(soaked)[:_LISTED_FAILURES], "arrivals_intended": intended, "arrivals_due": recorded,
+        "lasted_s": round((ended_ns - begun_ns) / 1e9, 1), "connection_ends": dict(sorted(soaked.ends.items())),
+        "memory": {f"{process.part} ({process.pid})": _figures(process) for process in soaked.memory},
+    }  # fmt: skip
 
 
 def _memory(vip: Vip, parts: PartsSeen) -> list[Memory]:
@@ -147,14 +226,13 @@ def _a_day(trend: Slope) -> tuple[float, float, float]:
     return trend.per_s * DAY_S, low * DAY_S, high * DAY_S
 
 
-def _failures(operations: pl.DataFrame) -> list[str]:
+def _failures(soaked: Soaked) -> list[str]:
     """Return every operation that failed, in the order of their ends."""
-    bad = operations.filter(pl.col("outcome") != int(Outcome.ACKNOWLEDGED)).sort("ended_ns")
-    first_ns = operations["intended_ns"].min() if operations.height else None
+    first_ns = soaked.operations["intended_ns"].min() if soaked.bad.height else None
     return [
         f"{Outcome(row['outcome']).name.lower()} in {Phase(row['phase']).name.lower()}, key {row['key']}, "
         f"{(row['ended_ns'] - first_ns) / 1e9:.1f} s into the run"
-        for row in bad.iter_rows(named=True)
+        for row in soaked.bad.sort("ended_ns").iter_rows(named=True)
     ]
 
 

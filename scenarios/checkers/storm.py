@@ -1,7 +1,8 @@
 """STORM-1: every client comes back at once, and every one of them is served in time.
 
 A generator that was at its limit makes service look later than it was, never earlier: all served in time is a pass also then,
-provided that the clients really came at once. What was not served in time is a fail only where the generator kept up.
+provided that the clients had been there before and really came at once. What was not served in time is a fail only where the
+generator kept up.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _Seconds = npt.NDArray[np.float64]
 
 
 def judge_storm(
-    vip: Vip, operations: Frame, parts: PartsSeen, *, clients: int, instant_ns: int, generators: Sequence[int] = (),
+    vip: Vip, operations: Frame, parts: PartsSeen, *, clients: int, instant_ns: int, generators: Sequence[int],
     connections: Sequence[Connection] = (),
 ) -> Finding:  # fmt: skip
     """Judge a storm on one VIP.
@@ -39,7 +40,8 @@ def judge_storm(
     vip : Vip
         Whose limit holds: `storm_s`, from the instant until the last client is served.
     operations : frame of operations
-        Those of the storm on this VIP; what began before the instant is left out.
+        Those of the storm on this VIP. What began before the instant tells only who was there: each client must have been
+        served once before, or it did not come *back*.
     parts : PartsSeen
         What was seen meanwhile.
     clients : int
@@ -53,12 +55,15 @@ def judge_storm(
     """
     limit_s = vip.limits.storm_s
     at_once_s = max(AT_ONCE_S, AT_ONCE_SHARE * limit_s)
-    back = columns(operations, *_COLUMNS).filter(pl.col("begun_ns") >= instant_ns)
+    seen = columns(operations, *_COLUMNS)
+    back = seen.filter(pl.col("begun_ns") >= instant_ns)
+    there = _acknowledged(seen.filter(pl.col("ended_ns") <= instant_ns))["source"].n_unique()
     begun, served = _seconds(back, "begun_ns", instant_ns), _seconds(_acknowledged(back), "ended_ns", instant_ns)
     span_s = max(float(served[-1]) if len(served) == clients else limit_s, 2.0)  # pulses come once a second
     window_ns = (instant_ns, instant_ns + round(span_s * 1e9))
     meanwhile = parts.during(*window_ns)
-    measured = _measured(begun, served, back, meanwhile, connections) | generator.figures(meanwhile, 0.0)
+    measured = _measured(begun, served, back, meanwhile, connections) | {"clients_before": there}
+    measured |= generator.figures(meanwhile, None, generators)
     limit: Values = {
         "clients": clients, "served_within_s": limit_s, "last_begun_within_s": at_once_s, "ports_share": PORTS_SHARE,
     }  # fmt: skip
@@ -72,15 +77,23 @@ def judge_storm(
         reason = f"{clients} clients came back at once, and {listed(exhausted)}"
         return failed("balancer", reason, measured=measured, limit=limit)
     if int((served <= limit_s).sum()) == clients:
-        return _of_all_served(clients, begun, served, at_once_s, measured, limit)
+        unseen = generator.unseen(meanwhile, generators)
+        return _of_all_served(clients, there, unseen, begun, served, at_once_s, measured, limit)
     return _of_some_served(vip, clients, served, meanwhile, generator.suspicions(
-        parts, generators, 0.0, window_ns, AT_ONCE_S
+        parts, generators, None, window_ns, AT_ONCE_S
     ), measured, limit)  # fmt: skip
 
 
 def _of_all_served(
-    clients: int, begun: _Seconds, served: _Seconds, at_once_s: float, measured: Values, limit: Values
-) -> Finding:
+    clients: int, there: int, unseen: list[str], begun: _Seconds, served: _Seconds, at_once_s: float, measured: Values,
+    limit: Values,
+) -> Finding:  # fmt: skip
+    if there < clients:
+        reason = f"all {clients} clients were served, but only {there} of them had been served before: not all came back"
+        return unknown(reason, measured=measured, limit=limit)
+    if unseen:
+        reason = f"all {clients} clients were served, but who played them was not seen: {listed(unseen)}"
+        return unknown(reason, measured=measured, limit=limit)
     if begun[-1] > at_once_s:
         reason = (
             f"all {clients} clients were served, but the generator took {begun[-1]:.1f} s to begin with the last of them "

@@ -95,7 +95,7 @@ def balancer(
 
 
 def machine(
-    *, busy: float = 2.0, cores: int = 4, waiting: int = 0, overflows: int = 0, ports: int = 100, seconds: int = RUN_S
+    *, busy: float = 1.1, cores: int = 4, waiting: int = 0, overflows: int = 0, ports: int = 100, seconds: int = RUN_S
 ) -> tuple[MachineMoment, ...]:
     queues = (("balancer/HL7", 0), ("node/n1/hl7", waiting))
     return tuple(

@@ -155,10 +155,10 @@ def test_steps_are_cut_from_what_was_intended_when(history: History, tmp_path: P
         arrival(0, intended_ns=at, begun_ns=at, ended_ns=at + 5 * MS, rate_milli=rate, waited_for=WaitedFor.NOTHING)
         for at, rate in due
     ]
-    records[50:] = [one._replace(fate=Fate.DROPPED, waited_for=WaitedFor.CLIENT) for one in records[50:]]
+    records[50:] = [one._replace(fate=Fate.DROPPED, waited_for=WaitedFor.CLIENT, operations=0) for one in records[50:]]
     records[40] = records[40]._replace(ended_ns=9 * SECOND)  # far beyond the end of its step
     done = [operation(n + 1, intended_ns=at, begun_ns=at, ended_ns=at + 5 * MS) for n, (at, _) in enumerate(due[:50])]
-    first, second = steps_of(VIP, history(*done), written(tmp_path, records), parts())
+    first, second = steps_of(VIP, history(*done), written(tmp_path, records), parts(), intended={10_000: 20, 20_000: 40})
     assert (first.offered_per_s, first.achieved_per_s, first.p99_s, first.late_by_clients) == (10, 10, 0.005, 0)
     assert (second.offered_per_s, second.achieved_per_s, second.late_by_clients) == (20, 14.5, 0.25)
     assert (first.begun_ns, first.ended_ns, second.ended_ns) == (0, 2 * SECOND, 4 * SECOND)
@@ -166,7 +166,7 @@ def test_steps_are_cut_from_what_was_intended_when(history: History, tmp_path: P
 
 
 def test_no_arrivals_are_no_steps(history: History, tmp_path: Path) -> None:
-    assert steps_of(VIP, history(), written(tmp_path, []), PartsSeen()) == ()
+    assert steps_of(VIP, history(), written(tmp_path, []), PartsSeen(), intended={10_000: 20}) == ()
 
 
 def test_a_step_of_few_operations_is_not_too_slow_because_of_one_of_them() -> None:

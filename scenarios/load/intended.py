@@ -1,0 +1,42 @@
+"""What a load plan asks for, in arrivals: what has to be found in the records, whoever played it. Pure."""
+
+from __future__ import annotations
+
+from lbconfig.site import ServiceKind
+
+from .arrivals import schedule_of
+from .plan import SERVICE_OF_USER, LoadPlan, UserPlan
+
+_NS = 1e9
+
+
+def intended_arrivals(plan: LoadPlan, service: ServiceKind) -> int:
+    """Return how many arrivals of a service a plan intends, over all generators: each leaves a record, dropped ones too."""
+    return sum(intended_at_rates(plan, service).values())
+
+
+def intended_at_rates(plan: LoadPlan, service: ServiceKind) -> dict[int, int]:
+    """Return how many arrivals of a service a plan intends at each rate, in the order of time.
+
+    Returns
+    -------
+    dict of int to int
+        By the rate in arrivals a thousand seconds, as in the records (`rate_milli`). The arrivals of a storm, two of each
+        client, have none: theirs is 0. A `closed` shape intends no arrivals.
+    """
+    found: dict[int, int] = {}
+    for place, user in enumerate(plan.users):
+        if SERVICE_OF_USER[user.kind] == service:
+            for rate_milli in _rates(plan, user, place):
+                found[rate_milli] = found.get(rate_milli, 0) + 1
+    return found
+
+
+def _rates(plan: LoadPlan, user: UserPlan, place: int) -> list[int]:
+    """Return the rate of each arrival; what is due after the end of the run is never handed out."""
+    if user.shape.kind == "storm":
+        return [0] * (2 * user.clients)
+    over_ns = round(min(user.starts_s + user.lasts_s, plan.duration_s) * _NS)
+    schedule = schedule_of(user, plan.seed, place)
+    pairs = zip(schedule.due_s.tolist(), schedule.rates.tolist(), strict=True)
+    return [round(rate * 1000) for due_s, rate in pairs if round(due_s * _NS) <= over_ns]
