@@ -7,7 +7,7 @@ import pytest
 
 from scenarios.checkers.knee import Step, judge_knee, steps_of
 from scenarios.checkers.saturation import STRANGERS, at_their_limit
-from scenarios.load.records import Fate, WaitedFor
+from scenarios.load.records import Arrival, Fate, WaitedFor
 from scenarios.parts_seen import PartsSeen
 from tests.scenarios.conftest import SECOND, History, operation
 from tests.scenarios.load_histories import MS, VIP, arrival, balancer, machine, parts, process, written
@@ -173,3 +173,98 @@ def test_a_step_of_few_operations_is_not_too_slow_because_of_one_of_them() -> No
     steps = [step(10), step(20, p99_s=0.9, p99_low_s=0.004), step(40, p99_s=0.9, p99_low_s=None)]
     finding = judge_knee(VIP, steps, required_per_s=15)
     assert (finding.verdict, finding.measured["knee_per_s"]) == ("pass", 40)
+
+
+def test_a_step_that_failed_is_not_made_good_by_a_later_one() -> None:
+    finding = judge_knee(VIP, [step(20, failed=5), step(40, failed=9), step(80), step(160)], required_per_s=20)
+    assert (finding.verdict, finding.measured["knee_per_s"]) == ("unknown", 0)
+    finding = judge_knee(VIP, [step(20), step(40, failed=9), step(80), bent(160, BUSY_NODE)], required_per_s=20)
+    assert (finding.measured["knee_per_s"], finding.measured["saturated"]) == (20, None)
+
+
+def test_what_bent_after_a_step_was_carried_again_says_nothing_of_the_step_before() -> None:
+    finding = judge_knee(VIP, [bent(20), step(40), step(80), bent(160, BUSY_NODE)], required_per_s=20)
+    assert (finding.verdict, "nothing was seen to be at its limit" in finding.reason) == ("unknown", True)
+
+
+def test_a_step_as_fast_as_records_can_tell_is_what_is_required() -> None:
+    assert judge_knee(VIP, [step(2.345), bent(4.69, BUSY_NODE)], required_per_s=2.3454).verdict == "pass"
+
+
+DOUBT = ("generator/1 left no pulse while it should have run",)
+
+
+def test_doubts_of_what_decides_leave_the_knee_open() -> None:
+    for steps in ([step(20, doubts=DOUBT), step(40)], [step(20), step(40, doubts=DOUBT)], [step(20), bent(40, doubts=DOUBT)]):
+        finding = judge_knee(VIP, steps, required_per_s=30)
+        assert finding.verdict == "unknown"
+        assert "cannot be believed: at" in finding.reason
+
+
+def test_doubts_above_what_is_required_take_nothing_from_it() -> None:
+    assert judge_knee(VIP, [step(20), step(40), step(80, doubts=DOUBT)], required_per_s=30).verdict == "pass"
+
+
+def test_a_count_of_the_balancer_at_its_limit_is_believed_also_of_a_starved_generator() -> None:
+    finding = judge_knee(VIP, [step(20), bent(40, FULL_OF_SESSIONS, doubts=DOUBT)], required_per_s=30)
+    assert (finding.verdict, finding.subject) == ("fail", "balancer")
+
+
+def test_a_step_that_was_slow_while_others_used_the_machine_is_nobody_s_proven_failure() -> None:
+    crowded = parts(process("node/n1/hl7", cpu=0.99), machine=machine(busy=2.2))
+    finding = judge_knee(VIP, [step(20), bent(40, crowded)], required_per_s=30)
+    assert (finding.verdict, "the machine was shared with others" in finding.reason) == ("unknown", True)
+    assert judge_knee(VIP, [step(20), bent(40, crowded, failed=1)], required_per_s=30).verdict == "fail"
+
+
+RATES = {10_000: 20, 20_000: 40}
+
+
+def stepped(*, every: int = 1, **fields: object) -> list[Arrival]:
+    """Return every so many of the arrivals of two seconds at 10 a second and two at 20."""
+    due = [(n * 100 * MS, 10_000) for n in range(20)] + [(2 * SECOND + n * 50 * MS, 20_000) for n in range(40)]
+    return [
+        arrival(0, intended_ns=at, begun_ns=at, ended_ns=at + 5 * MS, rate_milli=rate, **fields) for at, rate in due[::every]
+    ]
+
+
+def steps_from(history: History, directory: Path, records: list[Arrival], seen: PartsSeen = QUIET) -> tuple[Step, ...]:
+    done = [
+        operation(n + 1, intended_ns=one.intended_ns, begun_ns=one.begun_ns, ended_ns=one.ended_ns)
+        for n, one in enumerate(records)
+    ]
+    return steps_of(VIP, history(*done), written(directory, records), seen, intended=RATES)
+
+
+def test_a_step_of_a_quiet_run_has_no_doubts(history: History, tmp_path: Path) -> None:
+    steps = steps_from(history, tmp_path, stepped())
+    assert [(one.achieved_per_s, one.doubts) for one in steps] == [(10, ()), (20, ())]
+    assert judge_knee(VIP, steps, required_per_s=10).verdict == "pass"
+
+
+def test_half_of_a_step_recorded_is_half_of_it_achieved(history: History, tmp_path: Path) -> None:
+    steps = steps_from(history, tmp_path, stepped(every=2))
+    assert [one.achieved_per_s for one in steps] == [5, 10]
+    assert steps[0].doubts == ("10 arrivals were recorded, of 20 that were intended",)
+    assert judge_knee(VIP, steps, required_per_s=10).verdict == "unknown"
+
+
+def test_a_step_without_any_record_is_a_step_all_the_same(history: History, tmp_path: Path) -> None:
+    for records, achieved in ((stepped()[:20], [10, 0]), (stepped()[20:], [0, 20])):
+        steps = steps_from(history, tmp_path, records)
+        assert [one.achieved_per_s for one in steps] == achieved
+
+
+@pytest.mark.parametrize(
+    ("seen", "fields", "why"),
+    [
+        (PartsSeen(), {}, "generator/1 left no pulse while it should have run"),
+        (QUIET, {"waited_for": WaitedFor.GENERATOR}, "20 of 20 arrivals began late though a client was free"),
+        (QUIET, {"operations": 2}, "60 operations were recorded, where the arrivals count 120"),
+    ],
+    ids=["no pulse", "late", "records"],
+)
+def test_a_step_is_doubted_when(history: History, tmp_path: Path, seen: PartsSeen, fields: dict[str, int], why: str) -> None:
+    steps = steps_from(history, tmp_path, stepped(**fields), seen)
+    assert why in "; ".join(steps[0].doubts)
+    assert judge_knee(VIP, steps, required_per_s=10).verdict == "unknown"

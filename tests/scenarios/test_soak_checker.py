@@ -1,5 +1,8 @@
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
+import polars as pl
 import pytest
 
 from lbconfig.traffic_log import Connection, parse_line
@@ -9,7 +12,7 @@ from scenarios.parts_seen import PartsSeen, ProcessSeen
 from scenarios.trend import slope
 from simulators.operations import Operation, Outcome, Phase
 from tests.scenarios.conftest import SECOND, History
-from tests.scenarios.load_histories import VIP, balancer, messages, process
+from tests.scenarios.load_histories import MS, VIP, arrival, balancer, messages, process, written
 
 LASTED_S = 1800
 MIB = 1 << 20
@@ -40,12 +43,41 @@ def connection(end: str) -> Connection:
 CLEAN = [connection("--")] * 5 + [connection("CD")]
 
 
+EVERY_S = 18
+
+
+def soaking(count: int = 100, *, every_s: int = EVERY_S) -> list[Operation]:
+    """Return one message every 18 seconds, the first after 5."""
+    plain = messages(count)
+    return [
+        one._replace(intended_ns=at, begun_ns=at, ended_ns=at + 5 * MS)
+        for place, one in enumerate(plain)
+        if (at := (5 + place * every_s) * SECOND)
+    ]
+
+
 def judged(
     history: History, seen: PartsSeen, *, operations: Sequence[Operation] | None = None, lasted_s: int = LASTED_S,
-    connections: Sequence[Connection] | None = CLEAN,
+    connections: Sequence[Connection] | None = CLEAN, intended: int | None = None, generators: Sequence[int] = (1,),
 ) -> Finding:  # fmt: skip
-    written = history(*(messages(100) if operations is None else operations))
-    return judge_soak(VIP, written, seen, connections=connections, begun_ns=0, ended_ns=lasted_s * SECOND)
+    """Judge a soak each of whose arrivals is one of the operations, played by the generators in turn."""
+    done = soaking() if operations is None else operations
+    due = history_arrivals(done, generators)
+    return judge_soak(
+        VIP, history(*done), due, seen, intended=len(done) if intended is None else intended, connections=connections,
+        begun_ns=0, ended_ns=lasted_s * SECOND,
+    )  # fmt: skip
+
+
+def history_arrivals(done: Sequence[Operation], generators: Sequence[int]) -> pl.DataFrame:
+    with tempfile.TemporaryDirectory() as directory:
+        return written(
+            Path(directory),
+            [
+                arrival(0, generator=generators[n % len(generators)], intended_ns=one.intended_ns, begun_ns=one.begun_ns)
+                for n, one in enumerate(done)
+            ],
+        )
 
 
 def test_thirty_minutes_of_flat_memory_pass(history: History) -> None:
@@ -87,6 +119,41 @@ def test_a_soak_that_was_too_short_to_see_growth_is_unknown(history: History) ->
     assert (finding.verdict, "too short to tell whether memory grows" in finding.reason) == ("unknown", True)
 
 
+def test_half_a_load_is_no_soak(history: History) -> None:
+    finding = judged(history, soaked(), intended=200)
+    assert finding.verdict == "unknown"
+    assert "100 arrivals were recorded, of 200 that were intended" in finding.reason
+
+
+@pytest.mark.parametrize(("operations", "tenths"), [(soaking(1), 9), (soaking(every_s=1), 9), (soaking(50), 5)])
+def test_a_soak_that_was_idle_for_a_tenth_of_the_time_is_unknown(
+    history: History, operations: list[Operation], tenths: int
+) -> None:
+    finding = judged(history, soaked(), operations=operations)
+    assert (finding.verdict, f"nothing was done in {tenths} tenths of the time" in finding.reason) == ("unknown", True)
+
+
+def test_a_log_without_a_connection_is_no_log(history: History) -> None:
+    finding = judged(history, soaked(), connections=[])
+    assert (finding.verdict, "names no connection of this time" in finding.reason) == ("unknown", True)
+
+
+def test_the_memory_of_the_balancer_must_be_seen(history: History) -> None:
+    finding = judged(history, PartsSeen(processes=soaked().processes))
+    assert (finding.verdict, finding.reason) == ("unknown", "memory was not seen of the balancer")
+
+
+def test_every_generator_must_be_seen(history: History) -> None:
+    finding = judged(history, soaked(), generators=(1, 2))
+    assert (finding.verdict, finding.reason) == ("unknown", "a generator was not seen: generator/2 left no pulse")
+
+
+def test_a_client_that_got_no_connection_is_the_failure_of_the_balancer(history: History) -> None:
+    refused = soaking()[50]._replace(outcome=Outcome.REFUSED, phase=Phase.CONNECT)
+    finding = judged(history, soaked(), operations=[*soaking()[:50], refused, *soaking()[51:]])
+    assert (finding.verdict, finding.subject) == ("fail", "balancer")
+
+
 def test_nothing_observed_is_unknown(history: History) -> None:
     assert judged(history, soaked(), operations=[]).verdict == "unknown"
     assert judged(history, PartsSeen()).verdict == "unknown"
@@ -105,10 +172,10 @@ def test_an_unread_log_may_hide_aborts(history: History) -> None:
 
 
 def test_every_failed_operation_is_listed(history: History) -> None:
-    lost = messages(100)[50]._replace(outcome=Outcome.INDETERMINATE, phase=Phase.RESPONSE)
-    finding = judged(history, soaked(), operations=[*messages(50), lost, *messages(100)[51:]])
+    lost = soaking()[50]._replace(outcome=Outcome.INDETERMINATE, phase=Phase.RESPONSE)
+    finding = judged(history, soaked(), operations=[*soaking()[:50], lost, *soaking()[51:]])
     assert finding.verdict == "fail"
-    assert finding.measured["failed"] == ["indeterminate in response, key 51, 2.5 s into the run"]
+    assert finding.measured["failed"] == ["indeterminate in response, key 51, 900.0 s into the run"]
 
 
 def test_a_connection_that_was_cut_without_a_reason_fails(history: History) -> None:

@@ -73,6 +73,25 @@ def test_what_was_used_up_fails_also_when_everybody_was_served(history: History,
     assert (finding.verdict, finding.subject, words in finding.reason) == ("fail", "balancer", True)
 
 
+@pytest.mark.parametrize(
+    "before",
+    [[], [one._replace(outcome=Outcome.REFUSED) for one in BEFORE], BEFORE[1:]],
+    ids=["nobody", "refused", "one not"],
+)
+def test_clients_that_had_not_been_served_before_did_not_come_back(history: History, before: list[Operation]) -> None:
+    finding = judge_storm(VIP, history(*before, *back()), parts(), clients=CLIENTS, instant_ns=INSTANT, generators=[1])
+    assert (finding.verdict, "had been served before: not all came back" in finding.reason) == ("unknown", True)
+    late = [*back()[:-1], back(served_ms=11_000)[-1]]
+    finding = judge_storm(VIP, history(*before, *late), parts(), clients=CLIENTS, instant_ns=INSTANT, generators=[1])
+    assert finding.verdict == "fail"
+
+
+def test_a_storm_whose_generator_was_not_seen_is_unknown(history: History) -> None:
+    finding = judged(history, back(), generators=[1, 2])
+    assert finding.verdict == "unknown"
+    assert finding.reason == "all 50 clients were served, but who played them was not seen: generator/2 left no pulse"
+
+
 def test_a_balancer_that_was_not_seen_is_unknown(history: History) -> None:
     assert judged(history, back(), parts(balancer=())).verdict == "unknown"
 
