@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from lbconfig.site import ServiceKind
 
 from .arrivals import schedule_of
@@ -27,16 +29,17 @@ def intended_at_rates(plan: LoadPlan, service: ServiceKind) -> dict[int, int]:
     found: dict[int, int] = {}
     for place, user in enumerate(plan.users):
         if SERVICE_OF_USER[user.kind] == service:
-            for rate_milli in _rates(plan, user, place):
-                found[rate_milli] = found.get(rate_milli, 0) + 1
+            for rate_milli, count in _at_rates(plan, user, place):
+                found[rate_milli] = found.get(rate_milli, 0) + count
     return found
 
 
-def _rates(plan: LoadPlan, user: UserPlan, place: int) -> list[int]:
-    """Return the rate of each arrival; what is due after the end of the run is never handed out."""
+def _at_rates(plan: LoadPlan, user: UserPlan, place: int) -> list[tuple[int, int]]:
+    """Return each rate with its arrivals, in the order of time; what is due after the end of the run is never handed out."""
     if user.shape.kind == "storm":
-        return [0] * (2 * user.clients)
+        return [(0, 2 * user.clients)]
     over_ns = round(min(user.starts_s + user.lasts_s, plan.duration_s) * _NS)
     schedule = schedule_of(user, plan.seed, place)
-    pairs = zip(schedule.due_s.tolist(), schedule.rates.tolist(), strict=True)
-    return [round(rate * 1000) for due_s, rate in pairs if round(due_s * _NS) <= over_ns]
+    handed_out = np.rint(schedule.rates[np.rint(schedule.due_s * _NS) <= over_ns] * 1000).astype(np.int64)
+    rates, first, counts = np.unique(handed_out, return_index=True, return_counts=True)
+    return [(int(rates[at]), int(counts[at])) for at in np.argsort(first)]
