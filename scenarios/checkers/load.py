@@ -26,6 +26,7 @@ from scenarios.load.records import Fate, WaitedFor
 from scenarios.parts_seen import PartsSeen
 from simulators.operations import Kind, Service
 
+CUT_SHARE = 0.01  # of the arrivals: more of them unfinished at the end, and the load was not carried through
 OPERATIONS_OF_A_CLASS = 1000
 OPERATIONS_IN_CALM = 100  # of a class: fewer, and nothing is said to be slow because of them
 LARGE_IN_CALM = 20  # the same of large images, of which a minute at the peak has less than a hundred
@@ -101,6 +102,7 @@ def judge_load(
             or _of_arrivals(own, classes, evidence, shared(parts, window_ns, spans))
             or _of_latencies(classes, calm, evidence, at_least, shared(parts, window_ns, spans))
         )
+        verdict = _without_the_cut(verdict, own)
         verdict = verdict if meanwhile.balancer else _without_the_balancer(verdict)
     measured = _measured(seen, own, classes, window_ns, intended) | generator.figures(meanwhile, arrivals, generators)
     return msgspec.structs.replace(
@@ -187,6 +189,14 @@ def _of_latencies(
     n = sum(seen.latency.n for seen in classes)
     unjudged = f"; not judged, being too few, and not seen to be slow: {listed(list(map(_told, few)))}" if few else ""
     return passed(f"{n} operations, none failed or left undone; {listed(list(map(_told, judged)))}, {chance}{unjudged}")
+
+
+def _without_the_cut(verdict: Finding, own: pl.DataFrame) -> Finding:
+    """Return what remains of a verdict where many arrivals were cut off at the end: what came of them nobody knows."""
+    cut = own.filter(pl.col("fate") == int(Fate.CUT)).height
+    if verdict.verdict != "pass" or cut <= CUT_SHARE * own.height:
+        return verdict
+    return unknown(f"{cut} of {own.height} arrivals were cut off at the end of the run, unfinished; {verdict.reason}")
 
 
 def _without_the_balancer(verdict: Finding) -> Finding:

@@ -140,6 +140,12 @@ def test_clients_that_are_not_let_in_are_the_failure_of_the_balancer(history: Hi
     assert (finding.verdict, finding.subject) == ("fail", "balancer")
 
 
+def test_many_arrivals_that_the_end_of_the_run_cut_are_no_pass(history: History, tmp_path: Path) -> None:
+    cut = [arrival(n, fate=Fate.CUT, ended_ns=61 * SECOND) for n in range(1100, 1200)]
+    finding = judged(history(*messages()), arrivals(tmp_path, *cut), parts())
+    assert (finding.verdict, "100 of 1200 arrivals were cut off at the end" in finding.reason) == ("unknown", True)
+
+
 def test_what_the_end_of_the_run_cut_is_no_failure(history: History, tmp_path: Path) -> None:
     last = messages()[-1]._replace(outcome=Outcome.INDETERMINATE, phase=Phase.RESPONSE)
     cut = arrival(1199, fate=Fate.CUT, ended_ns=last.ended_ns)
