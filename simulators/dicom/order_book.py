@@ -8,6 +8,7 @@ asks, and nothing is read that did not change.
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -61,7 +62,10 @@ class OrderBook:
         dates : Range or None
             Where the start date lies.
         """
-        sets = [self._index[field].get(value, {}) for field, value in exact.items()]
+        sets = [self._index[field].get(value, {}) for field, value in exact.items() if field != "accession"]
+        if (accession := exact.get("accession")) is not None:
+            named = self._orders.get(accession)
+            sets.append({**self._index["accession"].get(accession, {}), **({accession: named} if named else {})})
         if sets:
             return list(min(sets, key=len).values())
         if dates is not None:
@@ -76,6 +80,8 @@ class OrderBook:
 
     def _put(self, known: Order | None, order: Order) -> None:
         for field, index in self._index.items():
+            if field == "accession" and order.accession == order.accession.strip():
+                continue  # `_orders` itself finds it: an index of one order an entry would take half of the memory
             if known is not None:
                 index[getattr(known, field).strip()].pop(order.accession, None)
             index[getattr(order, field).strip()][order.accession] = order
@@ -121,9 +127,20 @@ class _NodeOrders:
         self._version = version  # asked before the rows were read: what came in between is read twice, and not missed
         if rows:
             self._last_row = rows[-1][0]
-        return [Order._make(row[1:]) for row in rows]
+        return [_with_words_shared(Order._make(row[1:])) for row in rows]
 
     def close(self) -> None:
         if self._database is not None:
             self._database.close()
         self._database, self._version, self._last_row = None, -1, 0
+
+
+def _with_words_shared(order: Order) -> Order:
+    """Return the order with the words that many orders have in common kept once: a site has very many orders."""
+    word = sys.intern
+    return order._replace(
+        patient_id=word(order.patient_id), patient_name=word(order.patient_name), birth_date=word(order.birth_date),
+        sex=word(order.sex), modality=word(order.modality), station_ae=word(order.station_ae),
+        start_date=word(order.start_date), start_time=word(order.start_time), description=word(order.description),
+        status=word(order.status),
+    )  # fmt: skip
