@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from .private_file import write_private
+
 CARD_NAME = "card.json"
 _LABS = "out/lab-*/" + CARD_NAME
 
@@ -47,9 +49,7 @@ class LabCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 def write_card(card: LabCard, path: Path) -> None:
     """Write a card; readable by its owner alone, since it holds a password."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(card)))
+    write_private(card, path)
 
 
 def read_card(path: Path) -> LabCard:

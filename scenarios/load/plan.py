@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from .private_file import write_private
+
 PLAN_VARIABLE = "PREFLIGHT_LOAD_PLAN"  # the environment variable that names the plan's file
 UserKind = Literal["modality", "worklist", "engine", "viewer"]
 SERVICE_OF_USER: dict[UserKind, Literal["dicom", "dmwl", "hl7", "https"]] = {
@@ -141,9 +143,7 @@ class LoadPlan(_Part, frozen=True, kw_only=True):
 
 def write_plan(plan: LoadPlan, path: Path) -> None:
     """Write a plan for Locust's processes to read; readable by its owner alone, since it holds a password."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(plan)))
+    write_private(plan, path)
 
 
 def read_plan(path: Path) -> LoadPlan:

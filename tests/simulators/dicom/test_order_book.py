@@ -102,3 +102,10 @@ def test_a_database_that_cannot_be_read_is_read_at_the_next_look(book: OrderBook
     path.unlink()
     put(tmp_path / "one", ORDER)
     assert orders(book) == {ORDER}
+
+
+def test_an_accession_number_is_found_with_and_without_blanks_around_it(book: OrderBook, tmp_path: Path) -> None:
+    plain, padded = ORDER._replace(accession="ACC7"), ORDER._replace(accession=" ACC7 ")
+    put(tmp_path / "one", plain, padded, ORDER._replace(accession="ACC8"))
+    assert orders(book, accession="ACC7") == {plain, padded}
+    assert orders(book, accession="ACC9") == set()
