@@ -308,6 +308,8 @@ class Acceptor(asyncio.BufferedProtocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
+                if not self._layer.is_between_pdus:
+                    self._expect_the_rest()  # nobody watched for it while reading was held back
 
     def _act(self, event: Event) -> None:
         if isinstance(event, Message):
