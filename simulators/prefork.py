@@ -103,8 +103,9 @@ def _wait(children: set[int]) -> int:
         if number in _ENDING:
             is_ending = True
             _signal(children, number)
-        for pid, ended_with in _ended(children):
-            children.discard(pid)
+        ended = _ended(children)
+        children -= ended.keys()  # all of them, before any is signalled: a pid that was reaped may be anybody's
+        for pid, ended_with in ended.items():
             code = code or ended_with
             if not is_ending:
                 print(f"process {pid} of this service ended with {ended_with}: the service ends", file=sys.stderr)  # noqa: T201  its log
@@ -114,14 +115,14 @@ def _wait(children: set[int]) -> int:
     return code
 
 
-def _ended(children: set[int]) -> list[tuple[int, int]]:
-    """Return pid and exit code of each child that has ended: one SIGCHLD may stand for several."""
-    found = []
+def _ended(children: set[int]) -> dict[int, int]:
+    """Return the exit code by pid of each child that has ended: one SIGCHLD may stand for several."""
+    found = {}
     for pid in children:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
-            found.append((pid, code if code >= 0 else 128 - code))
+            found[pid] = code if code >= 0 else 128 - code
     return found
 
 

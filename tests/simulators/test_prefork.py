@@ -121,6 +121,16 @@ def test_a_child_that_is_killed_ends_the_service() -> None:
         assert not any(map(psutil.pid_exists, pids.values()))
 
 
+def test_children_that_end_at_the_same_time_end_the_service_in_good_order() -> None:
+    with running(2) as service:
+        pids = service.ask_until_all_answered(2)
+        service.process.send_signal(signal.SIGSTOP)  # so that it finds both of them ended at once
+        for pid in pids.values():
+            os.kill(pid, signal.SIGKILL)
+        service.process.send_signal(signal.SIGCONT)
+        assert service.process.wait(_LIMIT_S) == 128 + signal.SIGKILL
+
+
 def test_a_child_that_ends_by_itself_ends_the_service_as_a_failure() -> None:
     with running(2) as service:
         service.ask_until_all_answered(2)
