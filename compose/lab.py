@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -16,6 +16,11 @@ from simulators.misbehaviour import Misbehaviour
 
 if TYPE_CHECKING:
     from lbconfig.runtime_api import RuntimeApi
+
+    from .keeper_client import Exit
+
+UnitFailure = Literal["killed", "stopped", "paused", "cut-off", "haproxy-dead", "haproxy-hung", "keepalived-stopped"]
+PairPath = Literal["replication", "heartbeat", "all"]
 
 
 class LabError(Exception):
@@ -65,6 +70,20 @@ class Defects(msgspec.Struct, frozen=True, kw_only=True):
     cpu_hogs_per_core: int = 0
 
 
+class BalancerUnit(NamedTuple):
+    """One unit of a balancer pair.
+
+    `address` is its own, not a VIP's. `balancer` is its HAProxy's run-time API, reached by a path that no fault of the
+    network cuts; `log_file` is that HAProxy's traffic log, `configuration_file` what it runs.
+    """
+
+    name: str
+    address: str
+    balancer: RuntimeApi
+    configuration_file: Path
+    log_file: Path
+
+
 @runtime_checkable
 class Lab(Protocol):
     """A site that can be brought up and taken down. `directory` is where it keeps configuration, logs and journals."""
@@ -94,7 +113,10 @@ class CanGiveWebAccount(Protocol):
 
 @runtime_checkable
 class CanSteerBalancer(Protocol):
-    """The balancer's run-time API, its version and the configuration that it runs."""
+    """The balancer's run-time API, its version and the configuration that it runs.
+
+    In a pair all three are those of the active unit at the time of asking: ask again after a failover.
+    """
 
     balancer: RuntimeApi
     configuration_file: Path
@@ -153,3 +175,124 @@ class CanPauseNodes(Protocol):
 
     def resume_node(self, node: str) -> None:
         """Let them go on."""
+
+
+@runtime_checkable
+class CanNameUnexpectedExits(Protocol):
+    """Processes of the lab that ended although no fault ended them: the lab itself is not to be trusted then."""
+
+    def unexpected_exits(self) -> list[Exit]:
+        """Return them, oldest first."""
+
+
+@runtime_checkable
+class CanIsolateNodes(Protocol):
+    """A node that vanishes from the network: every packet to it and from it is dropped, nobody gets a FIN or an RST.
+
+    Its services run on and know nothing of it. A fault of the network alone: what `CanCrashNodes` does has the ports refuse.
+    """
+
+    def isolate_node(self, node: str) -> None:
+        """Drop all packets to and from a node; return when none passes any more."""
+
+    def rejoin_node(self, node: str) -> None:
+        """Let them pass again; return when the node's services answer. Sessions that lived through it go on."""
+
+
+@runtime_checkable
+class CanDegradeNetwork(Protocol):
+    """A node whose network is bad, for everybody who speaks with it."""
+
+    def degrade(self, node: str, *, loss: float = 0.0, rate_bytes_per_s: int | None = None, delay_s: float = 0.0) -> None:
+        """Degrade the network of a node, in place of what was degraded before; return when it is in effect.
+
+        Parameters
+        ----------
+        node : str
+            The node.
+        loss : float
+            The share of packets that is dropped at random, each way, 0 to below 1.
+        rate_bytes_per_s : int, optional
+            How many bytes a second pass, each way.
+        delay_s : float
+            How much later each packet from the node arrives, in seconds.
+
+        Raises
+        ------
+        LabError
+            When the kernel at hand cannot do one of these; the message names it.
+        """
+
+    def restore(self, node: str) -> None:
+        """Undo all of it."""
+
+
+@runtime_checkable
+class HasBalancerPair(Protocol):
+    """Two balancers that share the VIPs and teach each other their persistence tables."""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Their names, in the site's order: the first is the primary."""
+
+    def unit(self, name: str) -> BalancerUnit:
+        """Return one unit (LabError when there is none of that name). It may be down at the moment."""
+
+    def holders(self) -> tuple[str, ...]:
+        """Ask the clients' network who has the VIPs, and return the units that answer for any of them, in their order.
+
+        Answers within 0.3 s. A unit that is cut off or dead does not answer. The kernel of a paused unit does, as long as
+        it had the VIPs.
+        """
+
+    def active_unit(self) -> str:
+        """Return the one unit that has the VIPs, paused ones aside. Raises LabError when none or several have."""
+
+
+@runtime_checkable
+class CanFailUnits(HasBalancerPair, Protocol):
+    """One unit of the pair that fails.
+
+    killed: its machine loses power. stopped: it is shut down in good order. paused: all of its processes hang, its kernel
+    does not. cut-off: its network cable is pulled. haproxy-dead, haproxy-hung (SIGSTOP): HAProxy alone, the system lives.
+    keepalived-stopped: the heartbeat alone ends, in good order.
+    """
+
+    def fail_unit(self, name: str, how: UnitFailure) -> None:
+        """Let a unit fail; return when it has. Does not wait for the other one to take over."""
+
+    def mend_unit(self, name: str, how: UnitFailure) -> None:
+        """Undo it; return when its HAProxy answers and knows every server's state. Does not wait for who holds the VIPs."""
+
+
+@runtime_checkable
+class CanCutPaths(HasBalancerPair, Protocol):
+    """Paths between the two units that can be cut, while clients and nodes reach both."""
+
+    def cut_paths(self, which: PairPath) -> None:
+        """Drop, both ways, what one unit sends to the other: of table replication, of the heartbeat, or everything."""
+
+    def mend_paths(self) -> None:
+        """Let all of it pass again."""
+
+
+@runtime_checkable
+class CanReceive(Protocol):
+    """A place where nodes may connect to, as they do to a C-MOVE's destination or to the receiver of outbound HL7."""
+
+    def receiver_address(self) -> str:
+        """Return an address that the calling process can listen on and that every node reaches. Always the same one."""
+
+
+@runtime_checkable
+class HasRoutedSources(Protocol):
+    """Source addresses on both sides of a router: clients in the VIPs' own subnet, and clients beyond it.
+
+    `Lab.source_addresses` gives out the routed ones. None is given out twice, whichever way it was asked for.
+    """
+
+    def local_source_addresses(self, count: int) -> list[str]:
+        """Give out `count` addresses in the VIPs' own subnet. Raises LabError when they run out."""
+
+    def routed_source_addresses(self, count: int) -> list[str]:
+        """Give out `count` addresses that are reached through a router. Raises LabError when they run out."""

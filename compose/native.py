@@ -95,6 +95,7 @@ class NativeLab:
         )
         self.balancer = self._balancer.api
         self._sources = SourceAddresses(site.clients.network)
+        self._receiver: str | None = None
         self._keeper: KeeperClient | None = None
         self._nodes: NativeNodes | None = None
         _check_defects(site, defects)
@@ -174,6 +175,12 @@ class NativeLab:
         """Return the processes that have ended though nobody here ended them (faults end with SIGKILL), oldest first."""
         keeper = self._keeper
         return [ended for ended in keeper.status().exits if ended.code != -signal.SIGKILL] if keeper else []
+
+    def receiver_address(self) -> str:
+        """Return an address of this machine that nodes may connect to; no client ever sends from it."""
+        if self._receiver is None:
+            self._receiver = self._sources.take(1)[0]
+        return self._receiver
 
     def vip_target(self, service: ServiceKind) -> Target:
         """Return where clients of a service send: its VIP."""

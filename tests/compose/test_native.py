@@ -14,12 +14,22 @@ from pydicom.data import get_testdata_file
 
 from compose.lab import (
     CanCrashNodes,
+    CanCutPaths,
+    CanDegradeNetwork,
+    CanFailUnits,
+    CanGiveWebAccount,
+    CanIsolateNodes,
+    CanKeepReceiptsOnly,
+    CanNameUnexpectedExits,
     CanPauseNodes,
     CanReadJournals,
+    CanReceive,
     CanSteerBalancer,
     CanStopServices,
     ConfigurationEdit,
     Defects,
+    HasBalancerPair,
+    HasRoutedSources,
     Lab,
     LabError,
     MisbehavingService,
@@ -64,8 +74,24 @@ def mllp_session(lab: NativeLab, node: str) -> socket.socket:
 
 def test_a_native_lab_has_every_capability_that_one_machine_allows(site: Site, tmp_path: Path) -> None:
     lab = NativeLab(site, tmp_path)
-    for capability in (Lab, CanSteerBalancer, CanReadJournals, CanStopServices, CanCrashNodes, CanPauseNodes):
+    for capability in (
+        Lab, CanSteerBalancer, CanReadJournals, CanStopServices, CanCrashNodes, CanPauseNodes, CanKeepReceiptsOnly,
+        CanGiveWebAccount, CanNameUnexpectedExits, CanReceive,
+    ):  # fmt: skip
         assert isinstance(lab, capability)
+
+
+def test_a_native_lab_claims_nothing_that_needs_machines_of_their_own(site: Site, tmp_path: Path) -> None:
+    lab = NativeLab(site, tmp_path)
+    for capability in (CanIsolateNodes, CanDegradeNetwork, HasBalancerPair, CanFailUnits, CanCutPaths, HasRoutedSources):
+        assert not isinstance(lab, capability)
+
+
+def test_the_receivers_address_is_always_the_same_and_no_clients(site: Site, tmp_path: Path) -> None:
+    lab = NativeLab(site, tmp_path)
+    receiver = lab.receiver_address()
+    assert lab.receiver_address() == receiver
+    assert receiver not in lab.source_addresses(100)
 
 
 @pytest.mark.parametrize("service", SERVICES)
