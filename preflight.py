@@ -23,7 +23,7 @@ from reports.terminal import print_verdict
 from reports.writer import ClaimedFolder, read_report
 from scenarios.handover import EXIT_OF
 from scenarios.load.model_table import print_model as print_load_model
-from scenarios.load_plans import under_load
+from scenarios.load_runs.plans import under_load
 from scenarios.options import (
     DEFAULT_OUT,
     DEFAULT_SITE,

@@ -28,9 +28,9 @@ from scenarios.findings import Finding, skipped, unknown
 from scenarios.handover import EXIT_OF, balancer_seen, hand_over, lab_directory
 from scenarios.kit import Kit
 from scenarios.load.plan import LoadPlan
-from scenarios.load_plans import Planner
-from scenarios.load_process import LoadError, LoadRun, play_load
-from scenarios.load_stories import LoadPlayed
+from scenarios.load_runs.plans import Planner
+from scenarios.load_runs.process import LoadError, LoadRun, play_load
+from scenarios.load_runs.stories import LoadPlayed
 from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, LoadOptions, Options, UsageError, fresh_seed
 from scenarios.play import Script, play, wait_until_up
 from scenarios.preparation import Prepared, prepare

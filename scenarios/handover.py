@@ -15,7 +15,7 @@ from reports.writer import write_report
 from scenarios.acceptance import Acceptance, sha256
 from scenarios.episodes import Episode
 from scenarios.frames import columns
-from scenarios.load_stories import LoadPlayed
+from scenarios.load_runs.stories import LoadPlayed
 from scenarios.pictures import pictures_of
 from scenarios.run import Run
 from simulators.operations import RecordError

@@ -15,8 +15,8 @@ from lbconfig.site_file import SiteError, load_site
 from scenarios.acceptance import check_ids
 from scenarios.catalogue import PROFILES
 from scenarios.kit import OwnSamples, own_samples
-from scenarios.load_plans import sources_needed, under_load
-from scenarios.load_process import PAGE_HOST, LoadError, check_locust
+from scenarios.load_runs.plans import sources_needed, under_load
+from scenarios.load_runs.process import PAGE_HOST, LoadError, check_locust
 from scenarios.options import Options, UsageError, checked
 from scenarios.plants import PlantError, plant_named
 

@@ -18,9 +18,9 @@ from scenarios.checkers.storm import judge_storm
 from scenarios.conftest import Judge, Session
 from scenarios.findings import Finding
 from scenarios.load.intended import intended_arrivals, intended_at_rates
-from scenarios.load_plans import as_asked
-from scenarios.load_process import LoadRun
-from scenarios.load_stories import PAIRED
+from scenarios.load_runs.plans import as_asked
+from scenarios.load_runs.process import LoadRun
+from scenarios.load_runs.stories import PAIRED
 from scenarios.run import Run
 from scenarios.traffic import TalkerFactory
 from scenarios.workloads import StraightFactory, say_in_pairs

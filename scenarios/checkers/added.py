@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lbconfig.site import Vip
 from scenarios.checkers.latency import CONFIDENCE
 from scenarios.findings import Finding, Values, failed, listed, passed, unknown
-from scenarios.order_statistics import Estimate, median
+from scenarios.load_runs.order_statistics import Estimate, median
 
 PAIRS = 30
 EITHER_FIRST = 0.25  # of the pairs at least in each order: else what the second one gains would be the balancer's

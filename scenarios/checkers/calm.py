@@ -16,7 +16,7 @@ import polars as pl
 
 from scenarios.checkers.generator import LAG_SHARE_OF_LIMIT
 from scenarios.checkers.saturation import MACHINE_BUSY_SHARE, STRANGERS
-from scenarios.parts_seen import GENERATOR, PartsSeen
+from scenarios.load_runs.parts_seen import GENERATOR, PartsSeen
 
 STRANGE_CORES = 0.2  # on average: a fifth of a core is a program at work, not a system that idles
 Spans = list[tuple[int, int]]

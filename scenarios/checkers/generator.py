@@ -9,7 +9,7 @@ import polars as pl
 from scenarios.checkers.latency import enclosing_places
 from scenarios.findings import Values
 from scenarios.load.records import WaitedFor
-from scenarios.parts_seen import GENERATOR, PartsSeen, ProcessMoment, lag_quantile_s, mean_cpu, share_of_time
+from scenarios.load_runs.parts_seen import GENERATOR, PartsSeen, ProcessMoment, lag_quantile_s, mean_cpu, share_of_time
 
 LATE_SHARE = 0.01  # of arrivals that began late though a client was free; above it the load was not the one intended
 LATE_AT_LEAST = 3  # arrivals: one or two that a stall met do not make a load another one

@@ -26,7 +26,7 @@ from scenarios.checkers.saturation import Evidence, at_their_limit, is_count, to
 from scenarios.findings import Finding, Values, failed, listed, passed, unknown
 from scenarios.frames import Frame, columns
 from scenarios.load.records import Fate, WaitedFor
-from scenarios.parts_seen import PartsSeen
+from scenarios.load_runs.parts_seen import PartsSeen
 from simulators.operations import Service
 
 CARRIED_SHARE = 0.95

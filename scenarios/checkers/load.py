@@ -23,7 +23,7 @@ from scenarios.checkers.saturation import Evidence, at_their_limit, told
 from scenarios.findings import Finding, Subject, Values, failed, listed, passed, unknown
 from scenarios.frames import Frame, columns
 from scenarios.load.records import Fate, WaitedFor
-from scenarios.parts_seen import PartsSeen
+from scenarios.load_runs.parts_seen import PartsSeen
 from simulators.operations import Kind, Service
 
 CUT_SHARE = 0.01  # of the arrivals: more of them unfinished at the end, and the load was not carried through

@@ -9,7 +9,7 @@ import polars as pl
 from lbconfig.site import Vip
 from lbconfig.traffic_log import Connection
 from scenarios.findings import Subject
-from scenarios.parts_seen import PartsSeen
+from scenarios.load_runs.parts_seen import PartsSeen
 from simulators.operations import Outcome, Phase
 
 _BEFORE_A_NODE_SPEAKS = (int(Phase.NEGOTIATE), int(Phase.SEND))

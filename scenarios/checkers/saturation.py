@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from lbconfig.site import Vip
 from scenarios.findings import Subject
-from scenarios.parts_seen import (
+from scenarios.load_runs.parts_seen import (
     BALANCER,
     GENERATOR,
     MACHINE,

@@ -27,8 +27,8 @@ from scenarios.checkers.refusals import refuser
 from scenarios.checkers.saturation import subject_of
 from scenarios.findings import Finding, Values, failed, listed, passed, unknown
 from scenarios.frames import Frame, columns
-from scenarios.parts_seen import BALANCER, GENERATOR, NODE, PartsSeen
-from scenarios.trend import CONFIDENCE, Slope, slope
+from scenarios.load_runs.parts_seen import BALANCER, GENERATOR, NODE, PartsSeen
+from scenarios.load_runs.trend import CONFIDENCE, Slope, slope
 from simulators.operations import Outcome, Phase, Service
 
 DAY_S = 86400
@@ -101,7 +101,7 @@ def judge_soak(
     Returns
     -------
     Finding
-        Growth is judged by the slope's 95 % interval (`scenarios.trend`): a pass has its upper end within what may grow, a
+        Growth is judged by the slope's 95 % interval (`load_runs.trend`): a pass has its upper end within what may grow, a
         fail its lower end above; between them the run was too short to tell. To pass, the whole load must be recorded, with
         operations in each tenth of the time, and the memory of every part and some connection in the log be seen.
     """

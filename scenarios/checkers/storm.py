@@ -19,7 +19,7 @@ from scenarios.checkers import generator
 from scenarios.checkers.saturation import at_their_limit, counts_at_their_limit, is_full, told
 from scenarios.findings import Finding, Subject, Values, failed, listed, passed, unknown
 from scenarios.frames import Frame, columns
-from scenarios.parts_seen import PartsSeen
+from scenarios.load_runs.parts_seen import PartsSeen
 from simulators.operations import Outcome
 
 AT_ONCE_S = 1.0  # until the last client begins, or a tenth of the limit where that is longer

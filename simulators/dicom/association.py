@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Self
 
+from ..bounded_socket import BoundedSocket
 from ..client import Connection, Failed, Target, Timeouts
 from ..operations import Outcome, Phase
-from .bounded_socket import BoundedSocket
 from .dimse import CommandSet
 from .errors import ProtocolError
 from .framing import Buffer

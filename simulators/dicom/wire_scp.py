@@ -10,7 +10,6 @@ import asyncio
 import os
 import resource
 import signal
-import socket
 import sqlite3
 import sys
 
@@ -19,13 +18,11 @@ import uvloop
 from simulators.operations import RecordError
 from simulators.prefork import serve_in_processes
 from simulators.pulse import keep_pulse, pulse_path
-from simulators.service import ServiceSettings, SettingsError, listening_socket, settings_of_command_line
+from simulators.service import ServiceSettings, SettingsError, backlog_of, listening_socket, settings_of_command_line
 
 from .acceptor import ApplicationEntity, Provider
 from .wire_storage import StorageProvider
 from .wire_worklist import WorklistProvider
-
-_BACKLOG_AT = 28  # of struct tcp_info: tcpi_sacked, which for a listening socket is its backlog (tcp(7), net/ipv4/tcp.c)
 
 
 async def serve(settings: ServiceSettings) -> None:
@@ -51,7 +48,7 @@ async def serve(settings: ServiceSettings) -> None:
     entity = ApplicationEntity(settings, _provider(settings))
     path = pulse_path(settings.node_directory, settings.service)
     pulse = asyncio.create_task(keep_pulse(path, lambda: len(entity.connections), lambda: entity.handled))
-    server = await loop.create_server(entity.connection, sock=listening, backlog=_backlog(listening))
+    server = await loop.create_server(entity.connection, sock=listening, backlog=backlog_of(listening))
     await ended.wait()
     server.close()
     await entity.close()
@@ -82,12 +79,6 @@ def _provider(settings: ServiceSettings) -> Provider:
     if settings.service == "dmwl":
         return WorklistProvider(settings)
     raise SettingsError(f"service: expected dicom or dmwl, found {settings.service}")
-
-
-def _backlog(listening: socket.socket) -> int:
-    """Return the backlog that the maker of the socket chose: asyncio sets it anew, and must not change it."""
-    info = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    return int.from_bytes(info[_BACKLOG_AT : _BACKLOG_AT + 4], sys.byteorder)
 
 
 def _allow_many_files() -> None:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import xxhash
 
+from simulators.bounded_socket import BoundedSocket
 from simulators.client import Attempt, Begun, Connection, Failed, Target, Timeouts
-from simulators.dicom.bounded_socket import BoundedSocket
 from simulators.operations import Operation, Outcome, Phase
 
 from .acknowledgement import NOT_TAKEN, Acknowledgement, read_acknowledgement

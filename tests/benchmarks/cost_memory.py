@@ -17,9 +17,9 @@ import msgspec
 from compose.native import NativeLab
 from scenarios.load.card import LabCard
 from scenarios.load.plan import StudyMix, UserKind, UserPlan
-from scenarios.load_process import play_load
-from scenarios.parts import PartsWatch
-from scenarios.parts_seen import BALANCER, GENERATOR, PartsSeen
+from scenarios.load_runs.parts import PartsWatch
+from scenarios.load_runs.parts_seen import BALANCER, GENERATOR, PartsSeen
+from scenarios.load_runs.process import play_load
 from simulators.client import Timeouts
 from simulators.dicom.association import Association
 from simulators.dicom.dimse import VERIFICATION

@@ -22,8 +22,8 @@ from scenarios.load.arrivals import schedule_of
 from scenarios.load.card import LabCard
 from scenarios.load.model import demand_of, user_plans
 from scenarios.load.plan import LoadPlan, StudyMix, UserPlan, Web
-from scenarios.load_process import LoadRun, play_load
-from scenarios.parts_seen import GENERATOR, NODE
+from scenarios.load_runs.parts_seen import GENERATOR, NODE
+from scenarios.load_runs.process import LoadRun, play_load
 from simulators.operations import Kind, Outcome, Service
 
 from .fitting import Point

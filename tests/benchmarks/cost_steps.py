@@ -16,7 +16,7 @@ from .fitting import Point
 from .sizing import ITEMS_A_POLL
 
 KEPT_UP = 0.95  # of what was offered
-_IMAGES, _IMAGE_BYTES, _PAGES = 10, 512 * 1024, 7  # of a study, of a session: as `scenarios.load_plans` has the steps
+_IMAGES, _IMAGE_BYTES, _PAGES = 10, 512 * 1024, 7  # of a study, of a session: as `scenarios.load_runs.plans` has the steps
 _EACH: dict[ServiceKind, dict[str, float]] = {
     "dicom": {"association": 1, "image": _IMAGES, "byte": _IMAGES * _IMAGE_BYTES}, "hl7": {"message": 1},
     "dmwl": {"poll": 1, "item": ITEMS_A_POLL}, "https": {"session": 1, "page": _PAGES},

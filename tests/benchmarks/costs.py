@@ -35,7 +35,7 @@ from scenarios.frames import scan_operations
 from scenarios.load.card import LabCard, read_card
 from scenarios.load.model import demand_of
 from scenarios.load.records import ARRIVAL_FIELDS
-from scenarios.load_plans import under_load
+from scenarios.load_runs.plans import under_load
 from scenarios.options import DEFAULT_SITE, LoadOptions
 from scenarios.stock import furnish
 from simulators.journal import RECEIPT_FIELDS

@@ -9,8 +9,8 @@ import polars as pl
 
 from lbconfig.site import Limits, RealServer, Vip
 from scenarios.load.records import Arrival, Fate, WaitedFor, arrival_file
-from scenarios.load_frames import arrivals_frame
-from scenarios.parts_seen import BalancerMoment, MachineMoment, PartsSeen, ProcessMoment, ProcessSeen, VipMoment
+from scenarios.load_runs.frames import arrivals_frame
+from scenarios.load_runs.parts_seen import BalancerMoment, MachineMoment, PartsSeen, ProcessMoment, ProcessSeen, VipMoment
 from simulators.operations import Operation, Service
 from tests.scenarios.conftest import SECOND, operation
 

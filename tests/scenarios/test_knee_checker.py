@@ -8,7 +8,7 @@ import pytest
 from scenarios.checkers.knee import Step, judge_knee, steps_of
 from scenarios.checkers.saturation import STRANGERS, at_their_limit
 from scenarios.load.records import Arrival, Fate, WaitedFor
-from scenarios.parts_seen import PartsSeen
+from scenarios.load_runs.parts_seen import PartsSeen
 from tests.scenarios.conftest import SECOND, History, operation
 from tests.scenarios.load_histories import MS, VIP, arrival, balancer, machine, parts, process, written
 

@@ -9,7 +9,7 @@ from scenarios.checkers.calm import shared
 from scenarios.checkers.load import judge_load
 from scenarios.findings import Finding
 from scenarios.load.records import Arrival, Fate, WaitedFor
-from scenarios.parts_seen import PartsSeen
+from scenarios.load_runs.parts_seen import PartsSeen
 from simulators.operations import Kind, Operation, Outcome, Phase, Service
 from tests.scenarios.conftest import SECOND, History, operation
 from tests.scenarios.load_histories import (

@@ -8,8 +8,8 @@ import pytest
 from lbconfig.traffic_log import Connection, parse_line
 from scenarios.checkers.soak import judge_soak
 from scenarios.findings import Finding
-from scenarios.parts_seen import PartsSeen, ProcessSeen
-from scenarios.trend import slope
+from scenarios.load_runs.parts_seen import PartsSeen, ProcessSeen
+from scenarios.load_runs.trend import slope
 from simulators.operations import Operation, Outcome, Phase
 from tests.scenarios.conftest import SECOND, History
 from tests.scenarios.load_histories import MS, VIP, arrival, balancer, messages, process, written

@@ -3,7 +3,7 @@ import pytest
 from lbconfig.traffic_log import Connection, parse_line
 from scenarios.checkers.storm import judge_storm
 from scenarios.findings import Finding
-from scenarios.parts_seen import PartsSeen
+from scenarios.load_runs.parts_seen import PartsSeen
 from simulators.operations import Operation, Outcome, Phase
 from tests.scenarios.conftest import SECOND, History, operation
 from tests.scenarios.load_histories import MS, VIP, balancer, machine, parts, process

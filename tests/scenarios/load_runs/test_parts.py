@@ -17,10 +17,10 @@ from compose.lab import LabError
 from compose.native import NativeLab
 from compose.ports import check_free
 from lbconfig.site_file import load_site
-from scenarios import kernel_figures as kernel
-from scenarios.load_frames import arrivals_frame, part_of_pulse, pulse_paths, pulses_frame
-from scenarios.parts import SAMPLE_EVERY_S, PartsWatch
-from scenarios.parts_seen import PartsSeen, ProcessMoment, lag_quantile_s
+from scenarios.load_runs import kernel_figures as kernel
+from scenarios.load_runs.frames import arrivals_frame, part_of_pulse, pulse_paths, pulses_frame
+from scenarios.load_runs.parts import SAMPLE_EVERY_S, PartsWatch
+from scenarios.load_runs.parts_seen import PartsSeen, ProcessMoment, lag_quantile_s
 from simulators.operations import RecordError, RecordFile
 from simulators.pulse import PULSE_FIELDS, PULSE_MAGIC, Pulse
 from tests.scenarios.conftest import SECOND

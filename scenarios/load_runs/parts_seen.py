@@ -1,6 +1,6 @@
 """What was seen of every part of a load run while it ran: generators, balancer, the nodes' services, and the machine.
 
-Values only: `scenarios.parts` fills them, the checkers of load read them. All times are `monotonic_ns` of the harness's host.
+Values only: `parts` fills them, the checkers of load read them. All times are `monotonic_ns` of the harness's host.
 A moment tells of the span that ended at `at_ns` and lasted `over_s`. CPU is in cores: 1.0 is one whole core.
 """
 

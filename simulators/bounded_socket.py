@@ -9,8 +9,9 @@ import socket
 import struct
 from _socket import socket as NativeSocket
 from collections.abc import Iterable
+from typing import TypeAlias
 
-from .framing import Buffer
+Buffer: TypeAlias = "bytes | bytearray | memoryview"
 
 SENDMSG_BUFFERS = 1024  # IOV_MAX of Linux: sendmsg(2) takes no more at a time
 RECEIVE_BYTES = 4096  # responses are short; a large buffer for each costs more than a second call for a long one

@@ -28,9 +28,9 @@ from scenarios.checkers.latency import (
 from scenarios.findings import Finding
 from scenarios.frames import Frame
 from scenarios.load.records import Fate, WaitedFor
-from scenarios.order_statistics import Estimate, median
-from scenarios.part_pictures import Grid, part_series
-from scenarios.parts_seen import PartsSeen
+from scenarios.load_runs.order_statistics import Estimate, median
+from scenarios.load_runs.part_pictures import Grid, part_series
+from scenarios.load_runs.parts_seen import PartsSeen
 from simulators.operations import Kind, Outcome, Service
 
 MOST_STEPS = 180  # of a line: finer than a page can show

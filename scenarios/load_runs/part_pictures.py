@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reports.load_picture import PartKind, PartSeries
-from scenarios.parts_seen import GENERATOR, NODE, PartsSeen, ProcessSeen
+from scenarios.load_runs.parts_seen import GENERATOR, NODE, PartsSeen, ProcessSeen
 
 STRANGERS = "not of this run"
 Floats = npt.NDArray[np.float64]

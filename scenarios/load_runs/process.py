@@ -23,9 +23,9 @@ from compose.lab import CanSteerBalancer, Lab
 from lbconfig.site import ServiceKind
 from scenarios.faults import MissingAbilityError
 from scenarios.load.plan import PLAN_VARIABLE, SERVICE_OF_USER, LoadPlan, write_plan
-from scenarios.load_frames import arrivals_frame
+from scenarios.load_runs.frames import arrivals_frame
+from scenarios.load_runs.parts import PartsSeen, PartsWatch
 from scenarios.options import ROOT
-from scenarios.parts import PartsSeen, PartsWatch
 from scenarios.targets import SERVICE_OF
 
 LOCUST_FILE = ROOT / "scenarios" / "load" / "mixed.py"

@@ -10,8 +10,8 @@ from reports.load_picture import Knee, LoadPicture
 from scenarios.checkers.added import Pair
 from scenarios.checkers.knee import judge_knee, steps_of
 from scenarios.load.intended import intended_at_rates
-from scenarios.load_pictures import added_of, knee_of, load_picture, storm_of
-from scenarios.load_process import LoadRun
+from scenarios.load_runs.pictures import added_of, knee_of, load_picture, storm_of
+from scenarios.load_runs.process import LoadRun
 from scenarios.run import Run
 from simulators.operations import Kind
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from compose.keeper_client import python_environment, wait_for_exit
-from scenarios.load_process import LoadError, check_generators
+from scenarios.load_runs.process import LoadError, check_generators
 from scenarios.options import DEFAULT_SITE, ROOT
 
 _MARK = "PREFLIGHT_TEST_MARK"

@@ -13,13 +13,13 @@ from scenarios.checkers import knee as checked
 from scenarios.checkers.added import Pair
 from scenarios.checkers.knee import judge_knee
 from scenarios.load.records import Arrival, Fate, WaitedFor, arrival_file
-from scenarios.load_frames import arrivals_frame
-from scenarios.load_pictures import added_of, knee_of, load_picture, storm_of
-from scenarios.parts_seen import PartsSeen, ProcessMoment, ProcessSeen
+from scenarios.load_runs.frames import arrivals_frame
+from scenarios.load_runs.parts_seen import PartsSeen, ProcessMoment, ProcessSeen
+from scenarios.load_runs.pictures import added_of, knee_of, load_picture, storm_of
 from simulators.operations import Kind, Operation, Outcome, Service
 from tests.scenarios.conftest import SECOND, History, operation
 
-SITE = load_site(Path(__file__).parents[2] / "lbconfig/sites/loopback.toml")
+SITE = load_site(Path(__file__).parents[3] / "lbconfig/sites/loopback.toml")
 HL7, DICOM = SITE.vip_of("hl7"), SITE.vip_of("dicom")
 BEGAN = 50 * SECOND
 MS = SECOND // 1000

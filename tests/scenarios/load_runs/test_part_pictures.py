@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from scenarios.part_pictures import Grid, part_series
-from scenarios.parts_seen import BalancerMoment, MachineMoment, PartsSeen, ProcessMoment, ProcessSeen
+from scenarios.load_runs.part_pictures import Grid, part_series
+from scenarios.load_runs.parts_seen import BalancerMoment, MachineMoment, PartsSeen, ProcessMoment, ProcessSeen
 from tests.scenarios.conftest import SECOND
 
 GRID = Grid(100 * SECOND, 4.0, 180)

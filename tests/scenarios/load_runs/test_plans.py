@@ -13,7 +13,7 @@ from lbconfig.site_file import load_site
 from scenarios.findings import failed, passed
 from scenarios.kit import Kit, OwnSamples, WebAccess, pack
 from scenarios.load.plan import LoadPlan
-from scenarios.load_plans import PEAK_FACTOR, STEPS, STORM_CLIENTS, Planner, as_asked, sources_needed, under_load
+from scenarios.load_runs.plans import PEAK_FACTOR, STEPS, STORM_CLIENTS, Planner, as_asked, sources_needed, under_load
 from scenarios.options import DEFAULT_SITE, LoadOptions, Options, UsageError, checked
 from scenarios.run import Run
 

@@ -2,7 +2,7 @@
 
 Generators and the nodes' services write their own pulses (`simulators.pulse`), wherever they are. The balancer is asked over
 its socket; its CPU, memory and open files, and the sockets of the machine, are seen only where the harness is on the same
-machine, as in the native lab. What is seen is `scenarios.parts_seen`.
+machine, as in the native lab. What is seen is `scenarios.load_runs.parts_seen`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import NamedTuple, Protocol, Self
 from compose.lab import CanReadJournals
 from lbconfig.runtime_api import BalancerError, BalancerInfo, RuntimeApi, VipCounters
 from lbconfig.site import Site
-from scenarios import kernel_figures as kernel
-from scenarios.load_frames import pulse_paths, pulses_frame
-from scenarios.parts_seen import BALANCER, BalancerMoment, MachineMoment, PartsSeen, VipMoment
+from scenarios.load_runs import kernel_figures as kernel
+from scenarios.load_runs.frames import pulse_paths, pulses_frame
+from scenarios.load_runs.parts_seen import BALANCER, BalancerMoment, MachineMoment, PartsSeen, VipMoment
 
 SAMPLE_EVERY_S = 0.5
 _BALANCER_PROGRAM = "haproxy"  # a process id of another machine may be some other program's here
