@@ -43,9 +43,9 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     log_target : str
         What follows `log`. By default standard output with ISO 8601 times, which `traffic_log` reads.
     peer_name : str
-        The name of this HAProxy among its peers.
+        The name of this HAProxy among its peers, where there is no pair; a unit goes by its own name.
     peer_port : int
-        Where it teaches its tables, on the balancer's address; the appliance uses TCP 7778.
+        Where it teaches its tables, on the balancer's address; a pair has a port of its own. The appliance uses TCP 7778.
     server_state_file : str or None
         A file of states (`RuntimeApi.server_states`) that a starting process takes up; it must be there, and may be empty.
         Without one, drain and halt end with a reload.
@@ -59,8 +59,18 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     server_state_file: str | None = None
 
 
-def render(site: Site, runtime: Runtime) -> str:
+def render(site: Site, runtime: Runtime, unit: str | None = None) -> str:
     """Return the text of haproxy.cfg.
+
+    Parameters
+    ----------
+    site : Site
+        What is balanced.
+    runtime : Runtime
+        The machine that HAProxy runs on.
+    unit : str, optional
+        The unit of the pair that it is for (KeyError when there is none such): its peers are then the units, and it connects
+        to real servers from its own address. Otherwise it is the site's only balancer, at `balancer.address`.
 
     Raises
     ------
@@ -72,12 +82,18 @@ def render(site: Site, runtime: Runtime) -> str:
     HAProxy 2.6 configuration manual, 3 (global), 3.5 (peers), 4.2 (proxies), 5.2 (servers).
     """
     maxconn = maxconn_for(runtime.fd_limit, site)
+    if unit is not None:
+        own = site.balancer.unit_named(unit)
+        runtime = msgspec.structs.replace(runtime, peer_name=own.name)
+    source = site.balancer.address if unit is None else own.address
     sections = [
         ("global", _global(runtime, maxconn)),
         ("defaults", _defaults(site, runtime)),
-        (f"peers {PEERS}", _peers(site, runtime)),
+        (f"peers {PEERS}", _peers(site, runtime, unit)),
     ]
-    sections += [(f"listen {vip.name}", _listen(site, vip, number, maxconn)) for number, vip in enumerate(site.vip, 1)]
+    sections += [
+        (f"listen {vip.name}", _listen(site, vip, number, maxconn, source)) for number, vip in enumerate(site.vip, 1)
+    ]
     return "\n".join(f"{head}\n" + "".join(f"    {line}\n" for line in lines) for head, lines in sections)
 
 
@@ -129,11 +145,16 @@ def _defaults(site: Site, runtime: Runtime) -> Iterator[str]:
         yield "load-server-state-from-file global"
 
 
-def _peers(site: Site, runtime: Runtime) -> Iterator[str]:
+def _peers(site: Site, runtime: Runtime, unit: str | None) -> Iterator[str]:
+    if unit is not None:
+        port = site.balancer.pair.replication_port if site.balancer.pair else runtime.peer_port
+        for member in site.balancer.unit:
+            yield f"peer {member.name} {member.address}:{port}"
+        return
     yield f"peer {runtime.peer_name} {site.balancer.address}:{runtime.peer_port}"
 
 
-def _listen(site: Site, vip: Vip, number: int, maxconn: int) -> Iterator[str]:
+def _listen(site: Site, vip: Vip, number: int, maxconn: int, source: str) -> Iterator[str]:
     persistence = vip.persistence
     yield f"id {number}"
     yield f"bind {vip.address}:{vip.port}"
@@ -149,7 +170,7 @@ def _listen(site: Site, vip: Vip, number: int, maxconn: int) -> Iterator[str]:
         yield "option redispatch"
     yield f"stick-table type ip size {persistence.table_size} expire {_time(persistence.expire_s)} peers {PEERS}"
     yield "stick on src"
-    yield "source 0.0.0.0 usesrc clientip" if vip.transparent else f"source {site.balancer.address}"
+    yield "source 0.0.0.0 usesrc clientip" if vip.transparent else f"source {source}"
     if vip.fallback:
         yield f"server {FALLBACK_LABEL} {vip.fallback.address}:{vip.fallback.port} backup non-stick"
     for server in vip.real_server:

@@ -132,19 +132,69 @@ class Vip(_Part, frozen=True, kw_only=True):
     real_server: tuple[RealServer, ...]
 
 
+class Unit(_Part, frozen=True, kw_only=True):
+    """One of the two machines of a pair: its name, its own fixed address, and its VRRP priority (the higher one starts)."""
+
+    name: Name
+    address: Address
+    priority: Annotated[int, Meta(ge=1, le=254)]
+
+
+class Pair(_Part, frozen=True, kw_only=True):
+    """How two units share the VIPs: all of them move together, and a unit that comes back does not take them again.
+
+    `advert_interval_s`: between two VRRP advertisements (RFC 5798 counts hundredths of a second); three that stay away move
+    the VIPs. `virtual_router_id`: of the one VRRP instance. `replication_port`: where the units teach each other their
+    persistence tables. A unit gives up the VIPs when its HAProxy did not answer `check_fall` times, asked every
+    `check_interval_s`, `check_timeout_s` each.
+
+    Limits: `takeover_s` from the death of the active unit, or of its HAProxy, until the VIPs answer again; `hung_takeover_s`
+    the same where its HAProxy hangs; `replication_s` until an entry of one unit is known to the other.
+    """
+
+    advert_interval_s: Annotated[float, Meta(ge=0.01, le=40.95)] = 0.2
+    virtual_router_id: Annotated[int, Meta(ge=1, le=255)] = 110
+    replication_port: Port = 7778
+    check_interval_s: Annotated[float, Meta(ge=0.1, le=60)] = 0.5
+    check_timeout_s: Annotated[float, Meta(ge=0.1, le=60)] = 1.0
+    check_fall: Annotated[int, Meta(ge=1, le=10)] = 2
+    takeover_s: Seconds = 1.5
+    hung_takeover_s: Seconds = 4.0
+    replication_s: Seconds = 2.0
+
+
 class Balancer(_Part, frozen=True, kw_only=True):
     """What is common to all VIPs. `address` is where connections to real servers come from.
 
     `retries` and `connect_timeout_s` decide how long a sticky client waits at a dead server before it is sent elsewhere.
+    A pair has two entries in `unit` and a `pair`; `address` is then that of the unit that starts.
     """
 
     product: str = "HAProxy"
     address: Address
+    unit: tuple[Unit, ...] = ()
+    pair: Pair | None = None
     connect_timeout_s: Seconds = 4
     retries: Annotated[int, Meta(ge=0)] = 3
     maxconn: Annotated[int, Meta(ge=1)] = 40000
     redispatch: bool = True
     shutdown_sessions_on_down: bool = True
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where connections to real servers may come from: each unit's own address, or the one balancer's."""
+        return tuple(unit.address for unit in self.unit) or (self.address,)
+
+    def unit_named(self, name: str) -> Unit:
+        """Return the unit with this name (KeyError when there is none)."""
+        for unit in self.unit:
+            if unit.name == name:
+                return unit
+        raise KeyError(name)
+
+    def other_units(self, name: str) -> tuple[Unit, ...]:
+        """Return the units of the pair but this one."""
+        return tuple(unit for unit in self.unit if unit.name != name)
 
 
 class Dicom(_Part, frozen=True, kw_only=True):
@@ -202,9 +252,13 @@ class Engines(_Part, frozen=True, kw_only=True):
 
 
 class Clients(_Part, frozen=True, kw_only=True):
-    """Where simulated clients draw their source addresses from (CIDR), and how long they wait in each phase, in seconds."""
+    """Where simulated clients draw their source addresses from (CIDR), and how long they wait in each phase, in seconds.
+
+    `routed_network`: addresses of clients in other networks, which reach the VIPs through a router; where a lab has one.
+    """
 
     network: str
+    routed_network: str | None = None
     connect_timeout_s: Seconds = 10
     negotiate_timeout_s: Seconds = 15
     send_timeout_s: Seconds = 30

@@ -46,6 +46,7 @@ def problems(site: Site, today: date) -> Iterator[Problem]:
 
 def _addresses(site: Site) -> Iterator[Problem]:
     places = [("balancer.address", site.balancer.address)]
+    places += [(f"balancer.unit[{i}].address", unit.address) for i, unit in enumerate(site.balancer.unit)]
     places += [(f"node[{i}].address", node.address) for i, node in enumerate(site.node)]
     for i, vip in enumerate(site.vip):
         places.append((f"vip[{i}].address", vip.address))
@@ -61,11 +62,44 @@ def _addresses(site: Site) -> Iterator[Problem]:
             yield Problem(key, "the IPv4 address of one host", f'"{text}"')
 
 
-def _client_network(site: Site) -> Iterator[Problem]:
-    try:
-        ipaddress.IPv4Network(site.clients.network)
-    except ValueError as error:
-        yield Problem("clients.network", "an IPv4 network such as 10.0.8.0/24", f'"{site.clients.network}" ({error})')
+def _client_networks(site: Site) -> Iterator[Problem]:
+    networks = {"clients.network": site.clients.network, "clients.routed_network": site.clients.routed_network}
+    for key, network in networks.items():
+        if network is not None:
+            try:
+                ipaddress.IPv4Network(network)
+            except ValueError as error:
+                yield Problem(key, "an IPv4 network such as 10.0.8.0/24", f'"{network}" ({error})')
+
+
+def _pair(site: Site) -> Iterator[Problem]:
+    units, pair = site.balancer.unit, site.balancer.pair
+    if len(units) not in (0, 2):
+        yield Problem("balancer.unit", "two units, or none where there is one balancer", f"{len(units)}")
+    if units and pair is None:
+        yield Problem("balancer.pair", "a table, because there are units", "nothing: the key is missing")
+    if pair is not None and not units:
+        yield Problem("balancer.pair", "two entries of balancer.unit with it", "none")
+    yield from _unique("balancer.unit[{}].name", "a name that no other unit has", [unit.name for unit in units])
+    yield from _unique("balancer.unit[{}].address", "an address that no other unit has", [unit.address for unit in units])
+    yield from _unique("balancer.unit[{}].priority", "a priority that no other unit has", [str(u.priority) for u in units])
+    yield from _places_of_units(site)
+
+
+def _places_of_units(site: Site) -> Iterator[Problem]:
+    taken = {vip.address: f"VIP {vip.name}" for vip in site.vip} | {node.address: f"node {node.name}" for node in site.node}
+    nodes = {node.name for node in site.node}
+    for i, unit in enumerate(site.balancer.unit):
+        if unit.address in taken:
+            found = f"{unit.address}, as {taken[unit.address]}"
+            yield Problem(f"balancer.unit[{i}].address", "an address of its own, which stays with the unit", found)
+        if unit.name in nodes:
+            yield Problem(f"balancer.unit[{i}].name", "a name that no node has", f'"{unit.name}"')
+    if site.balancer.unit:
+        starts = max(site.balancer.unit, key=lambda unit: unit.priority)
+        if starts.address != site.balancer.address:
+            expected = f"{starts.address}, that of the unit with the higher priority ({starts.name})"
+            yield Problem("balancer.address", expected, site.balancer.address)
 
 
 def _one_vip_of_each_service(site: Site) -> Iterator[Problem]:
@@ -185,6 +219,6 @@ def _unique(key: str, expected: str, values: Iterable[str]) -> Iterator[Problem]
 
 
 _RULES: tuple[Callable[[Site], Iterator[Problem]], ...] = (
-    _addresses, _client_network, _unique_names, _one_vip_of_each_service, _unique_vip_endpoints, _real_servers,
+    _addresses, _client_networks, _pair, _unique_names, _one_vip_of_each_service, _unique_vip_endpoints, _real_servers,
     _processes_that_share_images, _load_modalities, _load_lines, _load_hours, _required_checks,
 )  # fmt: skip

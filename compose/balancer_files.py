@@ -1,0 +1,58 @@
+"""Writes what the two balancers of a compose lab start from: haproxy.cfg, keepalived.conf, filter.rules for each unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lbconfig import haproxy, keepalived, packet_filter
+from lbconfig.errors import LoadBalancingError
+from lbconfig.site import Site
+
+from .lab import LabError
+from .layout import LAB, UnitFiles
+
+CHECK_PROGRAM = "/usr/local/sbin/haproxy-answers"  # in the image
+FD_LIMIT = 65536  # compose.yaml gives each balancer as many open files
+UnitEditor = Callable[[str, str, str], str]
+
+
+def _as_rendered(_unit: str, _file: str, text: str) -> str:
+    return text
+
+
+def write_balancer_files(site: Site, run: Path, edit: UnitEditor = _as_rendered) -> None:
+    """Write the files of every unit.
+
+    Parameters
+    ----------
+    site : Site
+        A site with a pair.
+    run : Path
+        The run folder.
+    edit : callable of (unit, file name, text) to text
+        Changes a rendered file before it is written: planted defects.
+
+    Raises
+    ------
+    LabError
+        When the site has no pair, or no configuration can be made from it.
+    """
+    if site.balancer.pair is None:
+        raise LabError(f"{site.name}: expected a pair (balancer.unit, balancer.pair) for a compose lab, found one balancer")
+    for unit in site.balancer.unit:
+        files = UnitFiles(run, unit.name)
+        inside = UnitFiles(Path(LAB), unit.name)
+        files.directory.mkdir(parents=True, exist_ok=True)
+        runtime = haproxy.Runtime(runtime_socket=str(inside.runtime_socket), fd_limit=FD_LIMIT)
+        checked = keepalived.KeepalivedRuntime(check_program=CHECK_PROGRAM, runtime_socket=str(inside.runtime_socket))
+        try:
+            texts = {
+                files.configuration: haproxy.render(site, runtime, unit.name),
+                files.keepalived: keepalived.render(site, unit.name, checked),
+                files.filter_rules: packet_filter.render(site, unit.name),
+            }
+        except LoadBalancingError as error:
+            raise LabError(str(error)) from error
+        for path, text in texts.items():
+            path.write_text(edit(unit.name, path.name, text))

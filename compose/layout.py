@@ -1,0 +1,58 @@
+"""The run folder of a compose lab, and the addresses of its hosts: what the host, the containers and compose.yaml agree on.
+
+The folder lies on the host, is the containers' `/lab` (each sees only its part of it), and is the same path in all of them:
+
+    site/                   the site file as it is run                         tester, workers
+    config/                 ca.pem, certificates/<node>/                       nodes, tester, workers (read-only)
+    control/                keeper.sock: the container keeper on the host      tester
+    nodes/<name>/           what container_node starts from, and its records   nodes (all of nodes/), tester
+    balancers/<unit>/       haproxy.cfg, keepalived.conf, filter.rules, haproxy.log, keepalived.log, haproxy.sock,
+                            master.sock, control.sock                          that unit, tester (all of balancers/)
+
+Variables of compose.yaml, all with defaults: PREFLIGHT_RUN (the run folder on the host), PREFLIGHT_SUBNET (the first three
+octets of the lab's network), PREFLIGHT_OUT (where reports go), PREFLIGHT_CHECKOUT (where the code is), PREFLIGHT_IMAGES (the
+tag of the images), PREFLIGHT_LAB (1 when the folder was rendered on the host; else the service `prepare` renders it).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path, PurePosixPath
+
+LAB = PurePosixPath("/lab")  # the run folder, in every container
+NODE_UID = 10001  # whom nodes run as; their folders are this user's
+ROUTER = 1  # last octet of everybody's default route: the tester holds it, the host does not
+TESTER = 20
+LOAD_MASTER = 21
+WORKERS = range(64, 96)  # last octets that scaled workers get
+
+
+class UnitFiles:
+    """Where the files of one unit are below a run folder: on the host, or at `/lab` in the containers."""
+
+    def __init__(self, run: Path, unit: str) -> None:
+        self.directory = run / "balancers" / unit
+        self.configuration = self.directory / "haproxy.cfg"
+        self.keepalived = self.directory / "keepalived.conf"
+        self.filter_rules = self.directory / "filter.rules"
+        self.log = self.directory / "haproxy.log"
+        self.keepalived_log = self.directory / "keepalived.log"
+        self.runtime_socket = self.directory / "haproxy.sock"
+        self.master_socket = self.directory / "master.sock"
+        self.control_socket = self.directory / "control.sock"
+
+
+def tester_network(routed_network: str) -> ipaddress.IPv4Network:
+    """Return the part of the routed clients' network whose addresses the tester has: the lower half."""
+    return next(ipaddress.IPv4Network(routed_network).subnets(prefixlen_diff=1))
+
+
+def worker_network(routed_network: str, octet: int) -> ipaddress.IPv4Network:
+    """Return the part of the routed clients' network whose addresses the worker with this last octet has.
+
+    The upper half is cut in 256, one for each last octet, so that no two workers use an address twice.
+    """
+    upper = list(ipaddress.IPv4Network(routed_network).subnets(prefixlen_diff=1))[1]
+    size = upper.num_addresses // 256
+    first = int(upper.network_address) + octet * size
+    return ipaddress.IPv4Network((first, 32 - (size.bit_length() - 1)))

@@ -1,0 +1,40 @@
+"""A unit's packet filter: what only the other unit may reach. In the form that `iptables-restore` reads.
+
+HAProxy's peers protocol knows no password: whoever reaches the port may read the persistence table, and write it. Anybody who
+may send VRRP may take the VIPs away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .keepalived import member_of
+from .site import Site
+
+_VRRP = 112  # its protocol number
+
+
+def render(site: Site, unit: str) -> str:
+    """Return the rules of one unit of the pair.
+
+    Raises
+    ------
+    PairError
+        When the site has no pair, or no unit of that name.
+
+    Notes
+    -----
+    iptables-restore(8). Only `filter` is written, and only INPUT: everything that is not named here is let in.
+    """
+    own, pair = member_of(site, unit)
+    lines = ["*filter", ":INPUT ACCEPT [0:0]", *_rules(site, own.name, pair.replication_port), "COMMIT"]
+    return "\n".join(lines) + "\n"
+
+
+def _rules(site: Site, unit: str, replication_port: int) -> Iterator[str]:
+    yield "-A INPUT -i lo -j ACCEPT"  # a new process learns the table from the old one
+    for other in site.balancer.other_units(unit):
+        yield f"-A INPUT -s {other.address}/32 -p tcp -m tcp --dport {replication_port} -j ACCEPT"
+        yield f"-A INPUT -s {other.address}/32 -p {_VRRP} -j ACCEPT"
+    yield f"-A INPUT -p tcp -m tcp --dport {replication_port} -j REJECT --reject-with tcp-reset"
+    yield f"-A INPUT -p {_VRRP} -j DROP"
