@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from .misbehaviour import Misbehaviour
+from .outbound import Outbound
 from .service import Processes, ServiceName, ServiceSettings, Storage
 
 Engine = Literal["pynetdicom", "wire"]
@@ -30,7 +31,8 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
     `directory` is the node's own folder, `site_directories` are those of all nodes, the own included. `certificate_file`
     and `key_file` are of the HTTPS service; `users` are the names and passwords of the web page. `engines` says which
     implementation plays the dicom and the dmwl service: pynetdicom unless it is named here; `processes` is how many share the
-    work of one service, but those of pynetdicom.
+    work of one service, but those of pynetdicom. `outbound` is where the dicom and the hl7 service send of their own accord,
+    each from its own address.
     """
 
     name: str
@@ -44,6 +46,7 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
     storage: Storage = "keep"
     engines: Mapping[ServiceName, Engine] = {}
     processes: Processes = 1
+    outbound: Mapping[ServiceName, Outbound] = {}
     misbehaviour: Mapping[ServiceName, tuple[Misbehaviour, ...]] = {}
 
     def settings(self, service: ServiceName, listen_fd: int) -> ServiceSettings:
@@ -61,6 +64,7 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
             certificate_file=str(self.certificate_file) if web else None,
             key_file=str(self.key_file) if web else None,
             users=dict(self.users) if web else {},
+            outbound=self.outbound.get(service),
             misbehaviour=self.misbehaviour.get(service, ()),
         )
         if self._is_wire(service):

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from .misbehaviour import Misbehaviour
+from .outbound import Outbound
 
 ServiceName = Literal["dicom", "hl7", "dmwl", "https"]
 Storage = Literal["keep", "digest"]
@@ -58,6 +59,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         PEM files of the HTTPS service.
     users : dict of str to str
         User names and passwords of the web page.
+    outbound : Outbound or None
+        Where the service sends of its own accord: the destination of C-MOVE, the receiver of results. None: nowhere.
     misbehaviour : tuple of Misbehaviour
         The defects that are switched on.
     """
@@ -75,6 +78,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     certificate_file: str | None = None
     key_file: str | None = None
     users: dict[str, str] = {}
+    outbound: Outbound | None = None
     misbehaviour: tuple[Misbehaviour, ...] = ()
 
     @property

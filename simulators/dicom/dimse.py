@@ -29,6 +29,9 @@ _DATA_SET_TYPE = 0x0800
 _STATUS = 0x0900
 _ERROR_COMMENT = 0x0902
 _SOP_INSTANCE = 0x1000
+_MOVE_DESTINATION = 0x0600
+_REMAINING, _COMPLETED, _FAILED, _WARNING = 0x1020, 0x1021, 0x1022, 0x1023  # sub-operations of a C-MOVE
+_ORIGINATOR_AE, _ORIGINATOR_MESSAGE_ID = 0x1030, 0x1031
 _HEADER = struct.Struct("<HHI")
 _US = struct.Struct("<H")
 _Places: TypeAlias = "dict[int, tuple[int, int]]"  # of the value of each element: where it begins, where it ends
@@ -41,15 +44,27 @@ class CommandField(enum.IntEnum):
     C_STORE_RSP = 0x8001
     C_FIND_RQ = 0x0020
     C_FIND_RSP = 0x8020
+    C_MOVE_RQ = 0x0021
+    C_MOVE_RSP = 0x8021
     C_ECHO_RQ = 0x0030
     C_ECHO_RSP = 0x8030
     C_CANCEL_RQ = 0x0FFF
 
 
+class SubOperations(NamedTuple):
+    """How many C-STORE sub-operations of a C-MOVE are yet to be done, and how the others ended."""
+
+    remaining: int = 0
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+
+
 class CommandSet(NamedTuple):
     """A decoded command set. What it does not carry is 0 or empty, `status` -1.
 
-    `command_field` is the number on the wire: it may be one that `CommandField` does not name.
+    `command_field` is the number on the wire: it may be one that `CommandField` does not name. `moved` is the destination of
+    a C-MOVE-RQ, the counts of a C-MOVE-RSP, None in all others.
     """
 
     command_field: int
@@ -60,6 +75,7 @@ class CommandSet(NamedTuple):
     status: int = -1
     error_comment: str = ""
     has_data_set: bool = False
+    moved: str | SubOperations | None = None
 
 
 def decode_command(command: bytes | bytearray) -> CommandSet:
@@ -98,7 +114,7 @@ class CommandDecoder:
         id_at, uid_at, uid_end = self._id_at, self._uid_at, self._uid_end
         same = len(command) == len(self._command) and id_at != 0
         if same and self._parts == (command[:id_at], command[id_at + 2 : uid_at], command[uid_end:]):
-            field, _, _, sop_class, _, status, comment, has_data_set = self._last
+            field, _, _, sop_class, _, status, comment, has_data_set, _ = self._last
             uid = command[uid_at:uid_end].decode("ascii", "replace").strip(" \x00")
             number = command[id_at] | command[id_at + 1] << 8
             ids = (0, number) if field & RESPONSE else (number, 0)
@@ -114,7 +130,7 @@ class CommandDecoder:
         """Remember how a command set is laid out, unless it is a kind of its own: then the next one is decoded too."""
         wanted, other = (_RESPONDED_TO, _MESSAGE_ID) if found.command_field & RESPONSE else (_MESSAGE_ID, _RESPONDED_TO)
         self._id_at = 0
-        if wanted in places and other not in places:
+        if wanted in places and other not in places and found.moved is None:
             id_at = places[wanted][0]
             uid_at, uid_end = places.get(_SOP_INSTANCE, (len(command), len(command)))
             if id_at < uid_at:
@@ -138,12 +154,18 @@ def c_echo_rsp(responded_to: int, status: int = SUCCESS) -> bytes:
     )  # fmt: skip
 
 
-def c_store_rq(message_id: int, sop_class: str, sop_instance: str) -> bytes:
-    """Encode a C-STORE-RQ of medium priority (PS3.7 9.3.1.1)."""
+def c_store_rq(message_id: int, sop_class: str, sop_instance: str, *, originator: tuple[str, int] | None = None) -> bytes:
+    """Encode a C-STORE-RQ of medium priority (PS3.7 9.3.1.1).
+
+    A sub-operation of a C-MOVE names its originator: the AE title and the Message ID of who asked for that.
+    """
+    named = () if originator is None else (
+        (_ORIGINATOR_AE, _ae_title(originator[0])), (_ORIGINATOR_MESSAGE_ID, _US.pack(originator[1])),
+    )  # fmt: skip
     return _command(
         (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_STORE_RQ)),
         (_MESSAGE_ID, _US.pack(message_id)), (_PRIORITY, _US.pack(PRIORITY_MEDIUM)), (_DATA_SET_TYPE, _US.pack(DATA_SET)),
-        (_SOP_INSTANCE, _uid(sop_instance)),
+        (_SOP_INSTANCE, _uid(sop_instance)), *named,
     )  # fmt: skip
 
 
@@ -170,6 +192,28 @@ def c_find_rsp(responded_to: int, sop_class: str, status: int, *, has_data_set: 
         (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_FIND_RSP)),
         (_RESPONDED_TO, _US.pack(responded_to)), (_DATA_SET_TYPE, _US.pack(DATA_SET if has_data_set else NO_DATA_SET)),
         (_STATUS, _US.pack(status)), *_comment(error_comment),
+    )  # fmt: skip
+
+
+def c_move_rq(message_id: int, sop_class: str, destination: str) -> bytes:
+    """Encode a C-MOVE-RQ of medium priority to an AE title; its identifier follows as the data set (PS3.7 9.3.4.1)."""
+    return _command(
+        (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_MOVE_RQ)),
+        (_MESSAGE_ID, _US.pack(message_id)), (_MOVE_DESTINATION, _ae_title(destination)),
+        (_PRIORITY, _US.pack(PRIORITY_MEDIUM)), (_DATA_SET_TYPE, _US.pack(DATA_SET)),
+    )  # fmt: skip
+
+
+def c_move_rsp(
+    responded_to: int, sop_class: str, status: int, counts: SubOperations, *, is_final: bool, error_comment: str = ""
+) -> bytes:
+    """Encode a C-MOVE-RSP; only one that is not the last says how much remains (PS3.7 9.3.4.2)."""
+    remaining = () if is_final and status != CANCELLED else ((_REMAINING, _US.pack(counts.remaining)),)
+    return _command(
+        (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.C_MOVE_RSP)),
+        (_RESPONDED_TO, _US.pack(responded_to)), (_DATA_SET_TYPE, _US.pack(NO_DATA_SET)), (_STATUS, _US.pack(status)),
+        *_comment(error_comment), *remaining, (_COMPLETED, _US.pack(counts.completed)), (_FAILED, _US.pack(counts.failed)),
+        (_WARNING, _US.pack(counts.warning)),
     )  # fmt: skip
 
 
@@ -274,8 +318,17 @@ def _command_set(command: bytes, places: _Places) -> CommandSet:
     return CommandSet(
         _number(found, _COMMAND_FIELD), _number(found, _MESSAGE_ID, 0), _number(found, _RESPONDED_TO, 0),
         _text(found, _SOP_CLASS), _text(found, _SOP_INSTANCE), _number(found, _STATUS, -1), _text(found, _ERROR_COMMENT),
-        _number(found, _DATA_SET_TYPE) != NO_DATA_SET,
+        _number(found, _DATA_SET_TYPE) != NO_DATA_SET, _moved(found),
     )  # fmt: skip
+
+
+def _moved(found: dict[int, bytes]) -> str | SubOperations | None:
+    """Return what only C-MOVE has; counts that a response leaves out are 0."""
+    if _MOVE_DESTINATION in found:
+        return _text(found, _MOVE_DESTINATION)
+    if _number(found, _COMMAND_FIELD) == CommandField.C_MOVE_RSP:
+        return SubOperations(*(_number(found, count, 0) for count in (_REMAINING, _COMPLETED, _FAILED, _WARNING)))
+    return None
 
 
 @functools.lru_cache(maxsize=256)
@@ -293,6 +346,11 @@ def _around_the_id(sop_class: str, uid_bytes: int, status: int, error_comment: s
 def _comment(text: str) -> list[tuple[int, bytes]]:
     encoded = text.encode("ascii", "replace")
     return [(_ERROR_COMMENT, encoded + b" " * (len(encoded) % 2))] if text else []
+
+
+def _ae_title(title: str) -> bytes:
+    encoded = title.encode("ascii", "replace")
+    return encoded + b" " * (len(encoded) % 2)
 
 
 def _uid(uid: str) -> bytes:

@@ -163,6 +163,12 @@ def part10_header(sop_class: str, sop_uid: str, syntax: str) -> bytes:
     return header.getvalue()
 
 
+def data_set_of_file(path: Path) -> bytes:
+    """Return what `part10_header` precedes in a kept file: the data set, as it came over the wire."""
+    content = path.read_bytes()
+    return content[144 + int.from_bytes(content[140:144], "little") :]  # the first element says how long its group is
+
+
 def _row(entry: Entry, syntax: str, file: str, size_bytes: int, digest: bytes, receipts: int) -> Instance:
     return Instance(
         entry.sop_uid, entry.sop_class, entry.study_uid, entry.series_uid, entry.patient_id, entry.patient_name,

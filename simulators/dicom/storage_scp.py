@@ -1,25 +1,28 @@
-"""The storage SCP of a node: C-ECHO and C-STORE, on pynetdicom: `python -m simulators.dicom.storage_scp SETTINGS.json`.
+"""The storage SCP of a node, on pynetdicom: `python -m simulators.dicom.storage_scp SETTINGS.json`.
 
-The data set is never decoded: it is digested and kept as it came over the wire.
+It answers C-ECHO, C-STORE and C-MOVE. The data set is never decoded: it is digested and kept as it came over the wire, and
+moved as it was kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NoReturn, cast
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import evt
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_MOVE, C_STORE
 from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.sop_class import Verification, register_uid, uid_to_service_class  # type: ignore[attr-defined]
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove, Verification, register_uid, uid_to_service_class  # type: ignore[attr-defined]
 
 from ..service import ServiceSettings
 from . import scp
 from .arrival import Arrival
 from .image_archive import Taken
+from .move_handler import MoveAsked, Moved, MoveHandler
 from .storage_classes import storage_sop_classes, storage_syntaxes
 from .store_handler import NO_DATA_SET, SUCCESS, Answer, StoreHandler
 
@@ -37,7 +40,12 @@ def storage_service(settings: ServiceSettings) -> tuple[list[PresentationContext
     RecordError, OSError, sqlite3.Error
         When journal, images or index cannot be opened.
     """
-    return storage_contexts(), [(evt.EVT_C_ECHO, answer_echo), (evt.EVT_C_STORE, answer_store, [StoreHandler(settings)])]
+    contexts, store = storage_contexts(), StoreHandler(settings)
+    handlers: scp.Handlers = [(evt.EVT_C_ECHO, answer_echo), (evt.EVT_C_STORE, answer_store, [store])]
+    if store.keeps:
+        contexts.append(build_context(StudyRootQueryRetrieveInformationModelMove))
+        handlers.append((evt.EVT_C_MOVE, answer_move, [MoveHandler(settings)]))
+    return contexts, handlers
 
 
 def storage_contexts() -> list[PresentationContext]:
@@ -68,6 +76,16 @@ def answer_store(event: Event, handler: StoreHandler) -> int | Dataset:
     taken = handler.take(arrival)
     answer: Answer = handler.record([taken]) if isinstance(taken, Taken) else taken
     return scp.status_of(*answer)
+
+
+def answer_move(event: Event, handler: MoveHandler) -> Iterator[Moved]:
+    """Yield the responses to one C-MOVE (EVT_C_MOVE), as `scp` sends them."""
+    request = cast(C_MOVE, event.request)
+    asked = MoveAsked(
+        request.Identifier.getvalue() if request.Identifier else b"", event.context.transfer_syntax,
+        str(request.MoveDestination or ""), request.MessageID or 0, scp.calling_ae_of(event),
+    )  # fmt: skip
+    return handler.perform(asked, lambda: event.is_cancelled)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,29 @@
-"""C-STORE on the wire engine: what one turn of the event loop brought, over all associations, is recorded with one write."""
+"""C-STORE on the wire engine: what one turn of the event loop brought, over all associations, is recorded with one write.
+
+C-MOVE is performed by threads: its sub-operations wait for another SCP.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from ..service import ServiceSettings
 from .acceptor import Acceptor
 from .arrival import Arrival, Digested
-from .dimse import CommandField, c_store_rsp
+from .dimse import CommandField, c_move_rsp, c_store_rsp
 from .errors import ProtocolError
 from .image_archive import Taken
+from .instances import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
+from .move_handler import STUDY_ROOT_MOVE, MoveAsked, Moved, MoveHandler
 from .storage_classes import storage_sop_classes, storage_syntaxes
 from .store_handler import NO_DATA_SET, Answer, StoreHandler
 from .upper_layer import DataSink, Message
 
+_MOVES = 4  # at a time
 _LARGE_BYTES = 1 << 20  # from here on a thread keeps the image: writing it takes longer than handing it over
 
 
@@ -31,7 +38,7 @@ class _Request(NamedTuple):
 
 
 class StorageProvider:
-    """Performs C-STORE. Made in the event loop of its associations.
+    """Performs C-STORE, and C-MOVE where images are kept. Made in the event loop of its associations.
 
     Parameters
     ----------
@@ -45,17 +52,26 @@ class StorageProvider:
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        self.syntaxes = dict.fromkeys(storage_sop_classes(), frozenset(storage_syntaxes()))
+        self.syntaxes: dict[str, Container[str]] = dict.fromkeys(storage_sop_classes(), frozenset(storage_syntaxes()))
         self._handler = StoreHandler(settings)
+        self._mover = MoveHandler(settings)
+        self._threads = ThreadPoolExecutor(_MOVES, "move")
+        if self._handler.keeps:
+            self.syntaxes[STUDY_ROOT_MOVE] = frozenset((IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN))
         self.new_sink: Callable[[], DataSink] | None = None if self._handler.keeps else Digested
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[_Request, Taken]] = []  # to be recorded at the end of this turn, then answered
 
     def perform(self, association: Acceptor, message: Message) -> None:
-        """Take one image."""
+        """Take one image, or begin to move some."""
         command = message.command_set
-        if command.command_field != CommandField.C_STORE_RQ:
-            raise ProtocolError(f"storage: expected a C-STORE-RQ, found command {command.command_field:04X}H")
+        is_move = association.context(message.context_id).abstract_syntax == STUDY_ROOT_MOVE
+        expected = CommandField.C_MOVE_RQ if is_move else CommandField.C_STORE_RQ
+        if command.command_field != expected:
+            raise ProtocolError(f"storage: expected a {expected.name}, found command {command.command_field:04X}H")
+        if is_move:
+            self._begin_move(association, message)
+            return
         request = _Request(association, message.context_id, command.message_id, command.sop_class, command.sop_instance)
         data_set = message.sink if isinstance(message.sink, Digested) else message.data
         if data_set is None:
@@ -83,7 +99,26 @@ class StorageProvider:
     def close(self) -> None:
         """Record what waits, and close the archive."""
         self.flush()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._handler.close()
+
+    def _begin_move(self, association: Acceptor, message: Message) -> None:
+        command = message.command_set
+        asked = MoveAsked(
+            bytes(message.data or b""), association.context(message.context_id).transfer_syntax, str(command.moved or ""),
+            command.message_id, association.calling_ae,
+        )  # fmt: skip
+        association.occupy(command.message_id)
+
+        def is_over() -> bool:
+            return association.is_over or association.is_cancelled(command.message_id)
+
+        def perform() -> None:
+            for moved in self._mover.perform(asked, is_over):
+                self._loop.call_soon_threadsafe(_respond_move, association, message, moved)
+
+        performed = self._loop.run_in_executor(self._threads, perform)
+        performed.add_done_callback(functools.partial(_moved, association))
 
     def _kept(self, request: _Request, kept: asyncio.Future[Taken | Answer]) -> None:
         error = kept.exception()
@@ -108,3 +143,22 @@ class StorageProvider:
 def _respond(request: _Request, answer: Answer) -> None:
     association, context_id, message_id, sop_class, sop_instance = request
     association.respond(context_id, c_store_rsp(message_id, sop_class, sop_instance, answer.status, answer.comment))
+
+
+def _respond_move(association: Acceptor, message: Message, moved: Moved) -> None:
+    response = c_move_rsp(
+        message.command_set.message_id, STUDY_ROOT_MOVE, moved.status, moved.counts, is_final=moved.is_final,
+        error_comment=moved.comment,
+    )  # fmt: skip
+    association.respond(message.context_id, response)
+
+
+def _moved(association: Acceptor, performed: asyncio.Future[None]) -> None:
+    """Go on with the association; what its thread has said stands in the loop before this."""
+    if performed.cancelled():
+        return  # the service ends
+    error = performed.exception()
+    if error is not None:
+        association.abort(repr(error))
+        return
+    association.free()

@@ -3,7 +3,7 @@
 Every accepted message is applied to the node's store and receipted before its acknowledgement leaves. What one turn of the
 event loop brought, over all connections, becomes one transaction and one write. A listener that is set to `digest` writes
 receipts alone: it is what load is driven against. `processes` of them share one listening socket, store and journal; each
-writes its pulse.
+writes its pulse. Results that name the receiver in OBR-28 are passed on to it.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from simulators.service import (
 
 from .acknowledgement import Acknowledger
 from .content import Content, content_of
+from .forwarding import Forwarder
 from .known_headers import KnownHeaders, content_in, person_in
 from .lies import Lies
 from .message import Condition, Message, MessageError, wanted_acknowledgements
@@ -104,6 +105,7 @@ class Listener:
         self._rows: list[Row] = []  # of the messages in `_waiting`; SiteKnowledge reads it too
         self._known = SiteKnowledge(settings.site_directories, self._rows)
         self._headers = KnownHeaders()
+        self._forwarder = Forwarder(settings.outbound, settings.node) if settings.outbound else None
         self._waiting: list[Accepted] = []
         self._held: dict[str, Accepted] = {}  # by patient; a lying listener only
         self._updated_ns = 0
@@ -152,6 +154,8 @@ class Listener:
         self.handled += len(waiting)
         for accepted in waiting:
             accepted.session.send(accepted.answer)
+            if self._forwarder is not None:
+                self._forwarder.offer(accepted.payload)
         if self._lies.swaps_messages:
             self._release(waiting)
 

@@ -98,7 +98,7 @@ _CONTROL = _segment("ORC", {
 _REQUEST = _segment("OBR", {
     1: "1", 2: _ORDER_NUMBER, 3: _ORDER_NUMBER, 4: _PROCEDURE, 7: "{observed}", 16: _REFERRING, 18: "{accession}",
     19: "{accession}", 20: "{accession}", 21: "{station_ae}", 22: "{reported}", 24: "{modality}", 25: "{result_status}",
-    36: "{start}",
+    28: "{copies_to}", 36: "{start}",
 })  # fmt: skip
 _IMAGING = _segment("IPC", {
     1: _ORDER_NUMBER, 2: _ORDER_NUMBER, 3: "{study_uid}^PREFLIGHT", 4: _ORDER_NUMBER, 5: "{modality}", 6: _PROCEDURE,
@@ -172,7 +172,7 @@ class Template:
 
     def message(
         self, identity: Identity, patient: SamplePatient, order: OrderDetails | None = None, *, text: str = "",
-        prior: Identity | None = None, when: datetime | None = None,
+        copies_to: str = "", prior: Identity | None = None, when: datetime | None = None,
     ) -> bytes:  # fmt: skip
         """Make a message.
 
@@ -186,6 +186,8 @@ class Template:
             Needed for ORM, OMI, ORU and SIU.
         text : str
             The result's text (ORU); any size, lines parted by a line feed.
+        copies_to : str
+            OBR-28: who is to get a copy of the result.
         prior : Identity or None
             Needed for A40: the patient that is merged into `patient`.
         when : datetime or None
@@ -207,7 +209,7 @@ class Template:
             "birth_date": patient.birth_date, "sex": patient.sex, "now": (when or datetime.now()).strftime("%Y%m%d%H%M%S"),
         }  # fmt: skip
         if order is not None:
-            values |= self._order_values(order, text)
+            values |= self._order_values(order, text, copies_to)
         if prior is not None:
             values["prior_id"] = prior.code
         try:
@@ -223,14 +225,14 @@ class Template:
         joined[::2], joined[1::2] = self._pieces, parts
         return b"".join(joined)
 
-    def _order_values(self, order: OrderDetails, text: str) -> Mapping[str, str]:
+    def _order_values(self, order: OrderDetails, text: str, copies_to: str) -> Mapping[str, str]:
         start = order.start_date + order.start_time
         result = self.message_type == _OF_RESULTS
         return {
             "accession": order.accession, "study_uid": order.study_uid, "modality": order.modality, "start": start,
             "station_ae": escape(order.station_ae), "procedure": escape(order.procedure), "text": escape(text),
             "control": "RE" if result else order.control, "timing": f"1^^^{start}^^R", "observed": start if result else "",
-            "reported": start if result else "",
+            "reported": start if result else "", "copies_to": escape(copies_to),
         }  # fmt: skip
 
 

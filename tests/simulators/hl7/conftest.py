@@ -20,6 +20,7 @@ from simulators.journal import Receipt, journal_path, read_receipts
 from simulators.misbehaviour import Misbehaviour
 from simulators.node_store import SiteReader
 from simulators.operations import Service
+from simulators.outbound import Outbound
 from simulators.service import ServiceSettings
 
 TIMEOUTS = Timeouts(connect_s=5, negotiate_s=5, send_s=5, response_s=5)
@@ -29,8 +30,9 @@ class RunningListener:
     """A listener process on a port of its own, and what it wrote."""
 
     def __init__(
-        self, directory: Path, misbehaviour: tuple[Misbehaviour, ...], storage: Literal["keep", "digest"], processes: int = 1
-    ) -> None:
+        self, directory: Path, misbehaviour: tuple[Misbehaviour, ...], storage: Literal["keep", "digest"], processes: int = 1,
+        outbound: Outbound | None = None,
+    ) -> None:  # fmt: skip
         self.directory = directory
         self.log = directory / "listener.log"
         directory.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,7 @@ class RunningListener:
             settings = ServiceSettings(
                 node="mach7-1", service="hl7", listen_fd=server.fileno(), directory=str(directory),
                 site_directories=(str(directory),), misbehaviour=misbehaviour, storage=storage,
-                processes=processes,
+                processes=processes, outbound=outbound,
             )  # fmt: skip
             file = directory / "hl7.json"
             file.write_bytes(msgspec.json.encode(settings))
@@ -78,9 +80,10 @@ def start_listener(tmp_path: Path) -> Iterator[StartListener]:
     with ExitStack() as stack:
 
         def start(
-            *misbehaviour: Misbehaviour, storage: Literal["keep", "digest"] = "keep", processes: int = 1
-        ) -> RunningListener:
-            listener = RunningListener(tmp_path / "mach7-1", misbehaviour, storage, processes)
+            *misbehaviour: Misbehaviour, storage: Literal["keep", "digest"] = "keep", processes: int = 1,
+            outbound: Outbound | None = None,
+        ) -> RunningListener:  # fmt: skip
+            listener = RunningListener(tmp_path / "mach7-1", misbehaviour, storage, processes, outbound)
             stack.callback(listener.close)
             return listener
 

@@ -1,0 +1,35 @@
+"""What a receiver on the clients' side was brought: by whom, what, and whether it let the sender in."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+
+class Received(NamedTuple):
+    """One thing that came, or (not `admitted`) one sender that was turned away before it could say anything.
+
+    `peer` is the address that it came from, `identifier` the SOP Instance UID or the MSH-10, empty for one turned away.
+    """
+
+    peer: str
+    identifier: str
+    admitted: bool
+
+
+class ReceivedLog:
+    """What has come so far; any thread may add and read."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: list[Received] = []
+
+    def add(self, entry: Received) -> None:
+        """Add one entry."""
+        with self._lock:
+            self._entries.append(entry)
+
+    def entries(self) -> list[Received]:
+        """Return all entries, in the order in which they came."""
+        with self._lock:
+            return list(self._entries)
