@@ -13,7 +13,6 @@ from typing import NamedTuple, TypeAlias
 
 import gevent
 from gevent.event import Event
-from gevent.queue import Queue
 
 from simulators.operations import Operation, Outcome, Service
 from simulators.pulse import BEAT_S
@@ -25,6 +24,7 @@ from .plan import SERVICE_OF_USER, LoadPlan, UserKind, UserPlan
 from .recording import Recorder
 from .records import Arrival, Fate, WaitedFor
 from .shapes import storm_of
+from .turns import Turns
 
 GRACE_NS = 1_000_000_000  # an arrival may still begin so long after its plan is over; later it is dropped
 _GOLDEN = (5**0.5 - 1) / 2  # its multiples, without their integer parts, choose evenly from any mix
@@ -49,11 +49,10 @@ class Handed(NamedTuple):
 class Pool:
     """The arrivals of one plan and the clients that take them: whoever has been free longest."""
 
-    def __init__(self, user: UserPlan, schedule: Schedule, clients: int) -> None:
+    def __init__(self, user: UserPlan, schedule: Schedule) -> None:
         self.user = user
         self.schedule = schedule
-        self.queue: Queue[Handed | None] = Queue()
-        self.clients = clients
+        self.turns: Turns[Handed] = Turns()
 
 
 class Play:
@@ -99,7 +98,7 @@ class Play:
         self._greenlets: set[AnyGreenlet] = set()
         self._sleepers: set[AnyGreenlet] = set()
         self._pools = {
-            place: Pool(user, self._schedule(place, user), len(part.clients(user.clients)))
+            place: Pool(user, self._schedule(place, user))
             for place, user in enumerate(plan.users)
             if user.shape.kind not in ("storm", "closed") and clients.get(user.kind)
         }
@@ -144,7 +143,7 @@ class Play:
         self.is_halted = True
         self._begun.set()
         for pool in self._pools.values():
-            _close(pool)
+            pool.turns.close()
         for greenlet in list(self._sleepers):
             greenlet.kill(RunEnded("the run was ended"), block=False)
         if not self.ready.is_set():
@@ -201,7 +200,7 @@ class Play:
         """Take arrivals of a plan until there are no more."""
         over_ns = self._over_ns(pool.user) + GRACE_NS
         free_ns = time.monotonic_ns()
-        while (handed := pool.queue.get()) is not None:
+        while (handed := pool.turns.take()) is not None:
             now_ns = time.monotonic_ns()
             waited = waited_for(handed.due_ns, handed.handed_ns, free_ns, now_ns)
             if now_ns > over_ns or self.is_halted:
@@ -282,10 +281,10 @@ class Play:
                 if due_ns > self._over_ns(pool.user):
                     break
                 self._sleep_until(due_ns)
-                pool.queue.put(Handed(due_ns, time.monotonic_ns(), choice, rate))
+                pool.turns.offer(Handed(due_ns, time.monotonic_ns(), choice, rate))
             self._sleep_until(self._over_ns(pool.user))
         finally:
-            _close(pool)
+            pool.turns.close()
 
     def _watch(self) -> None:
         """Cut off what takes longer than the run's end allows."""
@@ -325,12 +324,6 @@ class Play:
                 gevent.sleep(left_ns / 1e9)
         finally:
             self._sleepers.discard(greenlet)
-
-
-def _close(pool: Pool) -> None:
-    """Tell every client that there are no more arrivals."""
-    for _ in range(pool.clients):
-        pool.queue.put(None)
 
 
 def _this_greenlet() -> AnyGreenlet:
