@@ -18,12 +18,17 @@ _SCHEMA = {
             station_ae TEXT, start_date TEXT, start_time TEXT, step_id TEXT, procedure_id TEXT, description TEXT,
             study_uid TEXT, status TEXT, updated_ns INTEGER);
         CREATE INDEX IF NOT EXISTS orders_by_patient ON orders (patient_id);
-        CREATE INDEX IF NOT EXISTS orders_by_start ON orders (start_date, start_time);
+        CREATE INDEX IF NOT EXISTS orders_by_study ON orders (study_uid);
+        CREATE INDEX IF NOT EXISTS orders_by_trimmed_accession ON orders (trim(accession));
+        CREATE INDEX IF NOT EXISTS orders_by_trimmed_patient ON orders (trim(patient_id));
+        CREATE INDEX IF NOT EXISTS orders_by_trimmed_station ON orders (trim(station_ae));
+        CREATE INDEX IF NOT EXISTS orders_by_trimmed_date ON orders (trim(start_date));
         CREATE TABLE IF NOT EXISTS patients (
             patient_id TEXT PRIMARY KEY, patient_name TEXT, birth_date TEXT, sex TEXT, merged_into TEXT, updated_ns INTEGER);
         CREATE TABLE IF NOT EXISTS results (
             accession TEXT, study_uid TEXT, patient_id TEXT, status TEXT, text TEXT, updated_ns INTEGER,
             PRIMARY KEY (accession, updated_ns));
+        CREATE INDEX IF NOT EXISTS results_by_study ON results (study_uid);
     """,
     "dicom": """
         CREATE TABLE IF NOT EXISTS instances (

@@ -40,7 +40,7 @@ WORKLIST_SYNTAXES = tuple(
     map(str, (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian))
 )
 _MOST_QUERIES = 1024  # that are known again; a modality asks the same one every time
-_MOST_ANSWERS = 65536  # that are kept encoded, at some 500 bytes each
+_MOST_FOUND = 8192  # orders in the answers to these, and that are kept encoded, at some 1.5 KB each
 
 
 class Asked(NamedTuple):
@@ -85,6 +85,7 @@ class FindHandler:
         self._lock = threading.Lock()  # for the book and for what is known
         self._journal = Journal(settings.node_directory, settings.node, Service.DMWL, shared=settings.processes > 1)
         self._known: dict[tuple[bytes, str], Found] = {}  # by identifier and transfer syntax
+        self._found = 0  # orders in all of these
         self._encoded: dict[tuple[object, str], dict[str, tuple[Order, bytes]]] = {}  # by return keys and transfer syntax
         self._answers = 0  # in all of these
         self._truncates = settings.has(Misbehaviour.TRUNCATES_WORKLIST)
@@ -104,10 +105,9 @@ class FindHandler:
             with self._lock:
                 self._book.look()
                 if found.version != self._book.version:
-                    found = found._replace(orders=self._orders(found.query), version=self._book.version)
-                    if len(self._known) >= _MOST_QUERIES:
-                        self._known.clear()
-                    self._known[asked[:2]] = found
+                    orders = self._orders(found.query)  # it may look once more
+                    found = found._replace(orders=orders, version=self._book.version)
+                    self._remember(asked, found)
         except (RecordError, sqlite3.Error) as error:
             return _failure(OUT_OF_RESOURCES, str(error))
         return found
@@ -135,7 +135,7 @@ class FindHandler:
         """
         answers = self._encoded.setdefault((found.query.return_keys, str(found.syntax)), {})
         known = answers.get(order.accession)
-        if known is not None and known[0] is order:
+        if known is not None and known[0] == order:
             return known[1]
         syntax = found.syntax
         encoded = encode(
@@ -143,10 +143,10 @@ class FindHandler:
         )  # fmt: skip
         if encoded is None:
             return None
-        if self._answers >= _MOST_ANSWERS:
+        if self._answers >= _MOST_FOUND:
             self._encoded.clear()
             self._answers = 0
-        answers[order.accession] = order, encoded
+        self._encoded.setdefault((found.query.return_keys, str(found.syntax)), {})[order.accession] = order, encoded
         self._answers += known is None
         return encoded
 
@@ -154,6 +154,18 @@ class FindHandler:
         """Close the journal and the databases."""
         self._book.close()
         self._journal.close()
+
+    def _remember(self, asked: Asked, found: Found) -> None:
+        """Keep an answer in the place of the one before; what is kept of all queries has a bound."""
+        before = self._known.pop(asked[:2], None)
+        self._found -= len(before.orders) if before else 0
+        if len(found.orders) > _MOST_FOUND:
+            return
+        if len(self._known) >= _MOST_QUERIES or self._found + len(found.orders) > _MOST_FOUND:
+            self._known.clear()
+            self._found = 0
+        self._known[asked[:2]] = found
+        self._found += len(found.orders)
 
     def _note(self, asked: Asked, query: Query) -> None:
         identity = identity_of_code(query.patient_id, Kind.QUERY)

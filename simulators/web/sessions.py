@@ -1,8 +1,8 @@
 """Who is logged in on one node. No other node knows: that is why persistence matters.
 
-A session that nobody used for ten minutes is over, as the automatic logoff that 45 CFR 164.312(a)(2)(iii) asks of systems with
-health records has it (the rule leaves the time to the hospital; ten minutes is our assumption). So a node holds the sessions
-of the last ten minutes, however long it runs: a person who just closes the browser never logs out.
+A session that nobody used for ten minutes is over: the automatic logoff that 45 CFR 164.312(a)(2)(iii) asks of systems with
+health records (it leaves the time to the hospital; ten minutes is our assumption). So a node holds the sessions of the last
+ten minutes, however long it runs: a person who just closes the browser never logs out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,89 @@ def test_an_accession_number_is_found_with_and_without_blanks_around_it(book: Or
     put(tmp_path / "one", plain, padded, ORDER._replace(accession="ACC8"))
     assert orders(book, accession="ACC7") == {plain, padded}
     assert orders(book, accession="ACC9") == set()
+
+
+@pytest.fixture
+def small_book(tmp_path: Path) -> Iterator[OrderBook]:
+    """Make a book that holds five rows in memory."""
+    book = OrderBook((tmp_path / "one", tmp_path / "two"), most_held=5)
+    yield book
+    book.close()
+
+
+def test_a_book_holds_no_more_than_its_bound_and_finds_all_the_same(small_book: OrderBook, tmp_path: Path) -> None:
+    placed = [ORDER._replace(accession=f"ACC{number}", patient_id=f"PID{number}", updated_ns=number) for number in range(40)]
+    for number, order in enumerate(placed):
+        put(tmp_path / ("one", "two")[number % 2], order)
+        small_book.look()
+    assert len(small_book) == 5
+    assert orders(small_book) == set(placed)
+    assert [orders(small_book, patient_id=order.patient_id) for order in placed] == [{order} for order in placed]
+    assert [orders(small_book, accession=order.accession) for order in placed] == [{order} for order in placed]
+    assert orders(small_book, station_ae="CT_EAST", modality="CT") == set(placed)
+    assert orders(small_book, station_ae="CT_EAST", modality="MR") == set()
+
+
+def test_dates_and_blanks_count_beyond_memory_as_within_it(small_book: OrderBook, tmp_path: Path) -> None:
+    placed = [ORDER._replace(accession=f" ACC{day} ", start_date=f"202607{day:02}") for day in range(1, 31)]
+    put(tmp_path / "one", *placed)
+    assert orders(small_book, dates=Range("20260705", "20260728")) == set(placed[4:28])
+    assert orders(small_book, dates=Range("20260705", "")) == set(placed[4:])
+    assert orders(small_book, accession="ACC7") == {placed[6]}
+
+
+def test_an_order_beyond_memory_that_changed_on_another_node_is_found_by_what_it_is_now(
+    small_book: OrderBook, tmp_path: Path
+) -> None:
+    put(tmp_path / "one", ORDER)
+    small_book.look()
+    moved = ORDER._replace(modality="MR", updated_ns=2)
+    put(tmp_path / "two", moved)
+    small_book.look()
+    put(tmp_path / "one", *(ORDER._replace(accession=f"ACC{number}", modality="US") for number in range(10)))
+    assert (orders(small_book, modality="CT"), orders(small_book, modality="MR")) == (set(), {moved})
+
+
+def test_an_older_state_that_comes_late_hides_no_newer_one_beyond_memory(small_book: OrderBook, tmp_path: Path) -> None:
+    newest = ORDER._replace(modality="MR", updated_ns=2)
+    put(tmp_path / "one", newest, *(ORDER._replace(accession=f"ACC{number}", modality="US") for number in range(10)))
+    small_book.look()
+    put(tmp_path / "two", ORDER)
+    assert (orders(small_book, modality="CT"), orders(small_book, modality="MR")) == (set(), {newest})
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_book_with_a_bound_answers_as_one_without(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    book = OrderBook((tmp_path / "one", tmp_path / "two"), most_held=chance.randint(1, 12))
+    newest: dict[str, Order] = {}
+    for number in range(150):
+        node, late_ns = chance.choice((("one", 0), ("two", 121)))  # the clock of the second is behind
+        order = ORDER._replace(
+            accession=f"ACC{chance.randint(1, 30)}", modality=chance.choice(("CT", "MR")),
+            station_ae=chance.choice(("EAST", "WEST")), updated_ns=2 * number - late_ns,
+        )  # fmt: skip
+        put(tmp_path / node, order)
+        known = newest.get(order.accession)
+        if known is None or known.updated_ns < order.updated_ns:
+            newest[order.accession] = order
+        found = orders(book, modality="CT", station_ae="EAST")
+        wanted = {one for one in newest.values() if (one.modality, one.station_ae) == ("CT", "EAST")}
+        assert {one for one in found if (one.modality, one.station_ae) == ("CT", "EAST")} == wanted
+    book.close()
+
+
+def test_an_order_that_changes_while_it_is_asked_for_is_never_missed(small_book: OrderBook, tmp_path: Path) -> None:
+    put(tmp_path / "one", *(ORDER._replace(accession=f"ACC{number}") for number in range(20)))
+
+    def change() -> None:
+        store = NodeStore(tmp_path / "one", "hl7")
+        for number in range(600):
+            store.put(ORDER._replace(accession=f"ACC{number % 20}", updated_ns=number + 2))
+        store.close()
+
+    with ThreadPoolExecutor(1) as writer:
+        changing = writer.submit(change)
+        while not changing.done():
+            assert len(orders(small_book, station_ae="CT_EAST")) == 20
+        changing.result()
