@@ -16,7 +16,7 @@ from scenarios.acceptance import check_ids
 from scenarios.catalogue import PROFILES
 from scenarios.kit import OwnSamples, own_samples
 from scenarios.load_runs.plans import sources_needed, under_load
-from scenarios.load_runs.process import PAGE_HOST, LoadError, check_locust
+from scenarios.load_runs.process import PAGE_HOST
 from scenarios.options import Options, UsageError, checked
 from scenarios.plants import PlantError, plant_named
 
@@ -44,14 +44,13 @@ def prepare(options: Options) -> Prepared:
         checked(options)
         site = load_site(options.site)
         if PROFILES[options.profile].is_load:
-            check_locust()
             site = under_load(site, options.load)
             _check_load(site, options)
         check_ids(site, options)
         check_loopback(site)
         find_haproxy(None)
         defects = plant_named(site, options.plant).defects if options.plant else Defects()
-    except (SiteError, PlantError, LabError, LoadError) as error:
+    except (SiteError, PlantError, LabError) as error:
         raise UsageError(str(error)) from error
     return Prepared(options, site, defects, own_samples(options))
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +17,8 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from compose.lab import CanSteerBalancer, Lab
+from compose.keeper_client import KeeperClient
+from compose.lab import CanSteerBalancer, Lab, LabError
 from lbconfig.site import ServiceKind
 from scenarios.faults import MissingAbilityError
 from scenarios.load.plan import PLAN_VARIABLE, SERVICE_OF_USER, LoadPlan, write_plan
@@ -32,8 +31,9 @@ LOCUST_FILE = ROOT / "scenarios" / "load" / "mixed.py"
 STARTS_WITHIN_S = 60.0  # Locust's own start, its workers', and the wait for all of them
 ENDS_WITHIN_S = 90.0  # what is under way when the time is over may still end
 PAGE_HOST = "127.0.0.1"  # Locust's page is for the person at this machine
+_LOCUST = "locust"
+_LOG = "locust.log"
 _LOG_LINES = 15
-_POLL_S = 0.1
 
 
 class LoadError(Exception):
@@ -108,8 +108,8 @@ def play_load(lab: Lab, plan: LoadPlan, name: str, *, processes: int = 1, page: 
     write_plan(plan, records / "plan.json")
     with PartsWatch(lab) as watch:
         started_ns = time.monotonic_ns()
-        with _locust(records, processes, page) as locust:
-            _wait(locust, plan, records)
+        with _locust(records, processes, page) as keeper:
+            _wait(keeper, plan, records)
         ended_ns = time.monotonic_ns()
     check_generators(name, records, processes)
     return LoadRun(
@@ -127,39 +127,25 @@ def check_generators(name: str, records: Path, processes: int) -> None:
         )
 
 
-def check_locust() -> None:
-    """Raise LoadError unless Locust and what ties it to this process are there."""
-    if shutil.which("setpriv") is None:
-        raise LoadError("setpriv: expected the program of util-linux, found none. Install it: apt-get install util-linux")
-
-
 @contextlib.contextmanager
-def _locust(records: Path, processes: int, page: int | None) -> Iterator[subprocess.Popen[bytes]]:
-    """Start Locust, tied to this process, and end it in the end."""
+def _locust(records: Path, processes: int, page: int | None) -> Iterator[KeeperClient]:
+    """Start Locust under a keeper of its own, and end it in the end.
+
+    Whatever happens to this process, the keeper ends Locust and all of its workers: those that are stopped, too, which hear
+    no signal but the one that cannot be caught.
+    """
     shown = ["--web-host", PAGE_HOST, "--web-port", str(page), "--autostart", "--autoquit", "1"] if page else ["--headless"]
     several = ["--processes", str(processes), *_own_master()] if processes > 1 else []
-    command = [
-        "setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "locust", "-f", str(LOCUST_FILE), *shown, *several,
-        "--skip-log-setup",
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUST_FILE), *shown, *several, "--skip-log-setup"]
     environment = {**os.environ, PLAN_VARIABLE: str(records / "plan.json"), "PYTHONPATH": str(ROOT)}
-    with (records / "locust.log").open("wb") as log:
-        locust = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=records,
-            start_new_session=True,
-        )  # fmt: skip
-    try:
-        yield locust
-    finally:
-        if locust.poll() is None:
-            locust.send_signal(signal.SIGTERM)
-            try:
-                locust.wait(ENDS_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                locust.kill()
-                locust.wait()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(locust.pid, signal.SIGKILL)  # a worker that hangs, or was stopped, hears nothing else
+    with KeeperClient() as keeper:
+        keeper.start(_LOCUST, command, directory=records, log=records / _LOG, environment=environment)
+        try:
+            yield keeper
+        finally:
+            if keeper.signal([_LOCUST], signal.SIGTERM):
+                with contextlib.suppress(LabError):  # it hangs: the keeper ends it with all the rest
+                    keeper.wait([_LOCUST], ENDS_WITHIN_S)
 
 
 def _own_master() -> list[str]:
@@ -172,17 +158,18 @@ def _own_master() -> list[str]:
     ]  # fmt: skip
 
 
-def _wait(locust: subprocess.Popen[bytes], plan: LoadPlan, records: Path) -> None:
+def _wait(keeper: KeeperClient, plan: LoadPlan, records: Path) -> None:
     limit_s = STARTS_WITHIN_S + plan.duration_s + ENDS_WITHIN_S
     try:
-        code = locust.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        raise LoadError(f"Locust: expected it to end within {limit_s:g} s, found it running. {_log(records)}") from None
-    if code != 0:
-        raise LoadError(f"Locust: expected exit code 0, found {code}. {_log(records)}")
+        keeper.wait([_LOCUST], limit_s)
+    except LabError as error:
+        raise LoadError(f"Locust: {error}. {_log(records)}") from error
+    ended = keeper.exit_of(_LOCUST)
+    if ended is None or ended.code != 0:
+        raise LoadError(f"Locust: expected exit code 0, found {ended.code if ended else 'none'}. {_log(records)}")
 
 
 def _log(records: Path) -> str:
-    path = records / "locust.log"
+    path = records / _LOG
     lines = path.read_text(errors="replace").splitlines()[-_LOG_LINES:]
     return f"The end of {path}:\n" + "\n".join(lines)

@@ -33,18 +33,26 @@ def site_file(tmp_path: Path) -> Path:
 class Command:
     """`preflight load` in a process of its own; all that it starts carries its mark."""
 
-    def __init__(self, site_file: Path, out: Path) -> None:
+    def __init__(self, site_file: Path, out: Path, *arguments: str) -> None:
         self._mark = f"{_MARK}={secrets.token_hex(8)}"
         name, _, value = self._mark.partition("=")
         self.records = out / "logs" / "lab" / "load" / "peak"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "preflight", "load", "--site", str(site_file), "--duration", "40", "--out", str(out)],
+            [
+                sys.executable, "-m", "preflight", "load", "--site", str(site_file), "--duration", "40", "--out", str(out),
+                *arguments,
+            ],
             cwd=ROOT, env=python_environment() | {name: value}, stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
     def pids(self) -> list[int]:
         """Return the pids of all that live and carry the mark."""
         return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and self._is_own(entry)]
+
+    def workers(self) -> list[int]:
+        """Return the pids of Locust's workers: its processes that one of its processes started."""
+        parents = {pid: int(_stat(pid)[1]) for pid in self.pids() if b"locust" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+        return [pid for pid, parent in parents.items() if parent in parents]
 
     def wait_until_loading(self) -> None:
         """Return when a generator has written operations."""
@@ -63,19 +71,36 @@ class Command:
 
     def _is_own(self, entry: Path) -> bool:
         try:
-            alive = (entry / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+            alive = _stat(int(entry.name))[0] not in "ZX"
             return alive and self._mark.encode() in (entry / "environ").read_bytes().split(b"\x00")
         except OSError:
             return False  # it ended while we looked
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of a process's stat, proc(5), from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 @pytest.fixture
 def command(site_file: Path, tmp_path: Path) -> Iterator[Command]:
     started = Command(site_file, tmp_path / "out")
     yield started
-    for pid in started.pids():
+    _end(started)
+
+
+@pytest.fixture
+def command_of_two(site_file: Path, tmp_path: Path) -> Iterator[Command]:
+    """Start a load run of two generators under a master."""
+    started = Command(site_file, tmp_path / "out", "--processes", "2")
+    yield started
+    _end(started)
+
+
+def _end(command: Command) -> None:
+    for pid in command.pids():
         os.kill(pid, signal.SIGKILL)
-    started.process.wait()
+    command.process.wait()
 
 
 def test_nothing_survives_kill_9_of_the_harness_under_load(command: Command) -> None:
@@ -83,6 +108,17 @@ def test_nothing_survives_kill_9_of_the_harness_under_load(command: Command) -> 
     command.process.kill()
     command.process.wait()
     command.wait_until_none()
+
+
+def test_workers_that_are_stopped_do_not_survive_kill_9_of_the_harness(command_of_two: Command) -> None:
+    command_of_two.wait_until_loading()
+    workers = command_of_two.workers()
+    assert len(workers) == 2
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    command_of_two.process.kill()
+    command_of_two.process.wait()
+    command_of_two.wait_until_none()
 
 
 def test_a_terminated_load_run_is_reported_and_leaves_nothing(command: Command, tmp_path: Path) -> None:
