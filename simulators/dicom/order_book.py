@@ -114,7 +114,7 @@ class OrderBook:
 
     @contextlib.contextmanager
     def _as_of_now(self) -> Iterator[None]:
-        """Look, and let the databases stay as they are then: a row that is replaced meanwhile would be missed on both sides."""
+        """Look, and let the databases stay so: a row that is replaced meanwhile would be missed on both sides."""
         try:
             for node in self._nodes:
                 node.begin()
