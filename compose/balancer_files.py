@@ -1,7 +1,8 @@
-"""Writes what the two balancers of a compose lab start from: haproxy.cfg, keepalived.conf, filter.rules for each unit."""
+"""Writes what the two balancers of a compose lab start from: haproxy.cfg, keepalived.conf, filter.rules, fallbacks.json."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from lbconfig import haproxy, keepalived, packet_filter
 from lbconfig.errors import LoadBalancingError
 from lbconfig.site import Site
 
+from .container_balancer import FALLBACKS_FILE
 from .lab import LabError
 from .layout import LAB, UnitFiles
 
@@ -54,5 +56,7 @@ def write_balancer_files(site: Site, run: Path, edit: UnitEditor = _as_rendered)
             }
         except LoadBalancingError as error:
             raise LabError(str(error)) from error
+        pages = dict.fromkeys((vip.fallback.address, vip.fallback.port) for vip in site.vip if vip.fallback)
+        (files.directory / FALLBACKS_FILE).write_text(json.dumps(list(pages)))
         for path, text in texts.items():
             path.write_text(edit(unit.name, path.name, text))
