@@ -47,6 +47,14 @@ class Relayed(msgspec.Struct, frozen=True):
     delay_s: float = 0.0
 
 
+class SentFrom(msgspec.Struct, frozen=True):
+    """A service of a node that sends what it sends of its own accord from an address that is not the node's."""
+
+    node: str
+    service: ServiceKind
+    address: str
+
+
 class ConfigurationEdit(msgspec.Struct, frozen=True):
     """A change of the rendered configuration: within the section of one VIP (None: everywhere), a regular expression
     (multi-line, as of `re`) and what replaces it. An edit that matches nothing is an error.
@@ -67,6 +75,8 @@ class Defects(msgspec.Struct, frozen=True, kw_only=True):
     misbehaviour: tuple[MisbehavingService, ...] = ()
     relays: tuple[Relayed, ...] = ()
     expired_certificates: tuple[str, ...] = ()  # the nodes
+    sent_from: tuple[SentFrom, ...] = ()
+    not_admitted: tuple[str, ...] = ()  # the nodes that the receiver on the clients' side turns away
     cpu_hogs_per_core: int = 0
 
 

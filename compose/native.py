@@ -31,6 +31,7 @@ from .lab import Defects, LabError
 from .limits import LabTimeouts
 from .native_balancer import NativeBalancer, find_haproxy
 from .native_nodes import NativeNodes, endpoints_of
+from .outbound import outbound_of
 from .ports import bind_listener
 from .source_addresses import SourceAddresses
 
@@ -236,6 +237,7 @@ class NativeLab:
                 storage=self.site.dicom.storage,
                 engines={"dicom": self.site.engines.storage, "dmwl": self.site.engines.worklist},
                 processes=self.site.engines.processes,
+                outbound=outbound_of(self.site, node, self.receiver_address(), self._defects),
                 misbehaviour=_misbehaviour_of(node.name, self._defects),
             )
         return made
@@ -295,12 +297,14 @@ def _check_defects(site: Site, defects: Defects) -> None:
     named = [(lie.node, lie.service) for lie in defects.misbehaviour] + [
         (relay.node, relay.service) for relay in defects.relays
     ]
+    named += [(sent.node, sent.service) for sent in defects.sent_from]
     for node, service in named:
         if (node, service) not in endpoints:
             raise LabError(f"defect of {node}/{service}: expected a service of the site, found none such")
-    for node in defects.expired_certificates:
-        if node not in nodes:
-            raise LabError(f"expired certificate: expected one of {', '.join(sorted(nodes))}, found {node}")
+    for what, wanted in (("expired certificate", defects.expired_certificates), ("not admitted", defects.not_admitted)):
+        for node in wanted:
+            if node not in nodes:
+                raise LabError(f"{what}: expected one of {', '.join(sorted(nodes))}, found {node}")
 
 
 def _misbehaviour_of(node: str, defects: Defects) -> dict[ServiceKind, tuple[Misbehaviour, ...]]:

@@ -218,6 +218,18 @@ class Hl7(_Part, frozen=True, kw_only=True):
     stray_bytes_closed_within_s: Seconds = 5
 
 
+class Receiver(_Part, frozen=True, kw_only=True):
+    """The system on the clients' side that nodes send to of their own accord; Preflight plays it at an address of its own.
+
+    `ae_title` is what a C-MOVE names as its destination and a result as who gets a copy (OBR-28). Nodes have to know it with
+    that address and these ports.
+    """
+
+    ae_title: Name = "PF-RECEIVER"
+    dicom_port: Port = 11119
+    hl7_port: Port = 6669
+
+
 class Web(_Part, frozen=True, kw_only=True):
     """The web page: the account that Preflight logs in with, and the file of the CA that its clients trust.
 
@@ -290,6 +302,7 @@ class Site(_Part, frozen=True, kw_only=True):
     clients: Clients
     dicom: Dicom = Dicom()
     hl7: Hl7 = Hl7()
+    receiver: Receiver = Receiver()
     web: Web = Web()
     journey: JourneyLimits = JourneyLimits()
     engines: Engines = Engines()

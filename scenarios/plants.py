@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from compose.lab import ConfigurationEdit, Defects, MisbehavingService, Relayed
+from compose.lab import ConfigurationEdit, Defects, MisbehavingService, Relayed, SentFrom
 from lbconfig.site import ServiceKind, Site
 from simulators.misbehaviour import LATE_BY_S, Misbehaviour
 
@@ -100,8 +100,22 @@ def _node_plants(site: Site) -> tuple[Plant, ...]:
 
 def _network_plants(site: Site) -> tuple[Plant, ...]:
     relays = tuple(Relayed(node.name, "dicom") for node in site.node)
-    dicom = site.vip_of("dicom").name
+    dicom, hl7 = site.vip_of("dicom").name, site.vip_of("hl7").name
     return (
+        Plant(
+            "sent-from-the-balancer",
+            "what a node sends leaves the site with the balancer's address",
+            "OUTBOUND-1",
+            dicom,
+            Defects(sent_from=(SentFrom(site.node[-1].name, "dicom", site.balancer.address),)),
+        ),
+        Plant(
+            "receiver-admits-one-node",
+            "the receiver of results knows the first node alone",
+            "OUTBOUND-1",
+            hl7,
+            Defects(not_admitted=tuple(node.name for node in site.node[1:])),
+        ),
         Plant("bit-flipped", "a relay flips one bit of pixel data of an image", "DICOM-2", dicom, Defects(relays=relays)),
     )
 
