@@ -27,7 +27,7 @@ def report(changed: dict[str, Finding], site: Site = SITE, **options: object) ->
 def test_all_passed_is_pass_and_a_rehearsal() -> None:
     written = report({})
     assert (written.verdict, written.kind, written.target, written.nodes) == ("pass", "rehearsal", "native", "simulated")
-    assert len(written.checks) == 46
+    assert len(written.checks) == 48
 
 
 @pytest.mark.parametrize(
