@@ -92,7 +92,7 @@ class NativeLab:
         self._sockets = _socket_directory()
         self._timeouts = timeouts
         self._balancer = NativeBalancer(
-            site, find_haproxy(haproxy), self.configuration_file, self.log_file, self._sockets, timeouts
+            site, find_haproxy(haproxy), self.configuration_file, self.log_file, self._sockets, self.ca_file, timeouts
         )
         self.balancer = self._balancer.api
         self._sources = SourceAddresses(site.clients.network)
@@ -116,8 +116,8 @@ class NativeLab:
             )
             nodes.start_all()
             self._balancer.configure(self._defects, nodes.relays.values(), fd_limit)
+            nodes.wait_until_all_answer()  # before anything asks them: what is not there yet is DOWN for a while
             self._balancer.start(keeper)
-            nodes.wait_until_all_answer()
             self._balancer.wait_until_checked(keeper)
             self._start_hogs(keeper)
         except BaseException:

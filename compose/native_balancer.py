@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from lbconfig.haproxy import ConfigurationError, Runtime, render
+from lbconfig.errors import LoadBalancingError
+from lbconfig.haproxy import Runtime, render
 from lbconfig.runtime_api import BalancerError, MasterCli, RuntimeApi
 from lbconfig.site import Site
 
@@ -55,6 +56,8 @@ class NativeBalancer:
         Where they are to be.
     socket_directory : Path
         Where its sockets are; short, because of the 107 characters of a unix socket's path.
+    ca_file : Path
+        The authority that issued the nodes' certificates, for health checks that verify them.
     timeouts : LabTimeouts
         How long to wait for what.
     """
@@ -66,13 +69,16 @@ class NativeBalancer:
         configuration_file: Path,
         log_file: Path,
         socket_directory: Path,
+        ca_file: Path,
         timeouts: LabTimeouts,
     ) -> None:
-        self.api = RuntimeApi(socket_directory / "haproxy.sock")
+        self.api = RuntimeApi(socket_directory / "haproxy.sock", clears_on_drain=site.vips_cleared_on_drain)
         self._site = site
         self._program = program
         self._configuration_file = configuration_file
         self._log_file = log_file
+        self._state_file = configuration_file.with_name("server-states")
+        self._ca_file = ca_file
         self._master_socket = socket_directory / "master.sock"
         self._runtime_socket = socket_directory / "haproxy.sock"
         self._timeouts = timeouts
@@ -86,11 +92,15 @@ class NativeBalancer:
         LabError
             When HAProxy refuses it; with what it says.
         """
-        runtime = Runtime(runtime_socket=str(self._runtime_socket), fd_limit=fd_limit)
+        runtime = Runtime(
+            runtime_socket=str(self._runtime_socket), fd_limit=fd_limit, server_state_file=str(self._state_file),
+            ca_file=str(self._ca_file),
+        )  # fmt: skip
+        self._state_file.write_text("1\n")  # the format's version, and nothing: no state is known before the first start
         self._own_endpoints = [(self._site.balancer.address, runtime.peer_port)]
         try:
             text = render(self._site, runtime)
-        except ConfigurationError as error:
+        except LoadBalancingError as error:
             raise LabError(str(error)) from error
         for relay in relays:
             text = self._through(relay, text)
@@ -136,11 +146,22 @@ class NativeBalancer:
             wait_for_exit(pid, self._timeouts.poll_s)
 
     def reload(self) -> None:
-        """Reload it; return when the new worker serves. LabError when it does not."""
+        """Reload it; return when the new worker serves. LabError when it does not.
+
+        Where the site keeps states, they are saved first: that is the work of whoever reloads, as on the appliance.
+        """
         try:
+            if self._site.balancer.keep_server_states:
+                self._save_states()
             MasterCli(self._master_socket).reload()
         except BalancerError as error:
             raise LabError(f"haproxy: expected to reload, found {error}\n{self._log()}") from error
+
+    def _save_states(self) -> None:
+        """Write what the new process is to take up: whole or not at all, for it reads whatever is there."""
+        written = self._state_file.with_suffix(".new")
+        written.write_text(self.api.server_states())
+        written.replace(self._state_file)
 
     def _through(self, relay: RelayPoint, text: str) -> str:
         vip = self._site.vip_of(relay.endpoint.service)

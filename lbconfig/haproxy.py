@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import msgspec
 
 from .errors import LoadBalancingError
-from .site import HealthCheck, RealServer, Site, Vip
+from .health_check import check_lines, check_words
+from .site import Balancer, HealthCheck, RealServer, Site, Vip
 from .site_rules import FALLBACK_LABEL
 
 PEERS = "preflight_replication"  # longer than the name of a VIP may be, so that it cannot be one
@@ -48,7 +49,9 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
         Where it teaches its tables, on the balancer's address; a pair has a port of its own. The appliance uses TCP 7778.
     server_state_file : str or None
         A file of states (`RuntimeApi.server_states`) that a starting process takes up; it must be there, and may be empty.
-        Without one, drain and halt end with a reload.
+        Without one, drain and halt end with a reload. It is used where the site keeps states (`balancer.keep_server_states`).
+    ca_file : str or None
+        The PEM file of the authorities that servers' certificates are verified against; the site's own by default.
     """
 
     runtime_socket: str
@@ -57,6 +60,15 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     peer_name: str = "preflight"
     peer_port: int = 7778
     server_state_file: str | None = None
+    ca_file: str | None = None
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """What all VIPs share on this machine: connections at most, where those to real servers come from, whom to trust."""
+
+    maxconn: int
+    source: str
+    ca_file: str | None
 
 
 def render(site: Site, runtime: Runtime, unit: str | None = None) -> str:
@@ -75,7 +87,10 @@ def render(site: Site, runtime: Runtime, unit: str | None = None) -> str:
     Raises
     ------
     ConfigurationError
-        When the machine gives too few file descriptors, or a path has characters that the file cannot hold.
+        When the machine gives too few file descriptors, a file is missing that the site's settings need, or a path has
+        characters that the file cannot hold.
+    HealthCheckError
+        When certificates are to be verified against nothing.
 
     Notes
     -----
@@ -87,13 +102,13 @@ def render(site: Site, runtime: Runtime, unit: str | None = None) -> str:
         runtime = msgspec.structs.replace(runtime, peer_name=own.name)
     source = site.balancer.address if unit is None else own.address
     sections = [
-        ("global", _global(runtime, maxconn)),
-        ("defaults", _defaults(site, runtime)),
+        ("global", _global(site, runtime, maxconn)),
+        ("defaults", _defaults(site.balancer)),
         (f"peers {PEERS}", _peers(site, runtime, unit)),
     ]
-    sections += [
-        (f"listen {vip.name}", _listen(site, vip, number, maxconn, source)) for number, vip in enumerate(site.vip, 1)
-    ]
+    ca_file = runtime.ca_file or site.web.ca_file
+    place = _Place(maxconn=maxconn, source=source, ca_file=_path(ca_file) if ca_file else None)
+    sections += [(f"listen {vip.name}", _listen(site, vip, number, place)) for number, vip in enumerate(site.vip, 1)]
     return "\n".join(f"{head}\n" + "".join(f"    {line}\n" for line in lines) for head, lines in sections)
 
 
@@ -125,23 +140,34 @@ def maxconn_for(fd_limit: int, site: Site) -> int:
     return min(possible, site.balancer.maxconn)
 
 
-def _global(runtime: Runtime, maxconn: int) -> Iterator[str]:
+def _global(site: Site, runtime: Runtime, maxconn: int) -> Iterator[str]:
     yield f"log {runtime.log_target}"
     yield f"stats socket {_path(runtime.runtime_socket)} mode 600 level admin"
     yield "stats timeout 60s"
     yield f"localpeer {runtime.peer_name}"
     yield f"maxconn {maxconn}"
-    if runtime.server_state_file is not None:
+    if site.balancer.old_process_s is not None:
+        yield f"hard-stop-after {_time(site.balancer.old_process_s)}"
+    if site.balancer.keep_server_states:
+        if runtime.server_state_file is None:
+            raise ConfigurationError(
+                "balancer.keep_server_states: expected a file to keep them in, found none for this machine"
+            )
         yield f"server-state-file {_path(runtime.server_state_file)}"
 
 
-def _defaults(site: Site, runtime: Runtime) -> Iterator[str]:
+def _defaults(balancer: Balancer) -> Iterator[str]:
     yield "mode tcp"
     yield "log global"
     yield f'log-format "{LOG_FORMAT}"'
-    yield f"retries {site.balancer.retries}"
-    yield f"timeout connect {_time(site.balancer.connect_timeout_s)}"
-    if runtime.server_state_file is not None:
+    yield f"retries {balancer.retries}"
+    yield f"timeout connect {_time(balancer.connect_timeout_s)}"
+    if balancer.keepalive is not None:
+        for side in ("cli", "srv"):
+            yield f"{side}tcpka-idle {balancer.keepalive.idle_s}s"
+            yield f"{side}tcpka-intvl {balancer.keepalive.interval_s}s"
+            yield f"{side}tcpka-cnt {balancer.keepalive.count}"
+    if balancer.keep_server_states:
         yield "load-server-state-from-file global"
 
 
@@ -154,13 +180,13 @@ def _peers(site: Site, runtime: Runtime, unit: str | None) -> Iterator[str]:
     yield f"peer {runtime.peer_name} {site.balancer.address}:{runtime.peer_port}"
 
 
-def _listen(site: Site, vip: Vip, number: int, maxconn: int, source: str) -> Iterator[str]:
+def _listen(site: Site, vip: Vip, number: int, place: _Place) -> Iterator[str]:
     persistence = vip.persistence
     yield f"id {number}"
     yield f"bind {vip.address}:{vip.port}"
     yield f"mode {vip.mode}"
     yield f"balance {vip.scheduler}"
-    yield f"maxconn {maxconn}"
+    yield f"maxconn {place.maxconn}"
     yield f"timeout client {_time(vip.client_timeout_s)}"
     yield f"timeout server {_time(vip.server_timeout_s)}"
     yield f"timeout check {_time(vip.health_check.timeout_s)}"
@@ -170,16 +196,20 @@ def _listen(site: Site, vip: Vip, number: int, maxconn: int, source: str) -> Ite
         yield "option redispatch"
     yield f"stick-table type ip size {persistence.table_size} expire {_time(persistence.expire_s)} peers {PEERS}"
     yield "stick on src"
-    yield "source 0.0.0.0 usesrc clientip" if vip.transparent else f"source {source}"
+    yield "source 0.0.0.0 usesrc clientip" if vip.source == "transparent" else f"source {place.source}"
+    yield from check_lines(site, vip)
     if vip.fallback:
         yield f"server {FALLBACK_LABEL} {vip.fallback.address}:{vip.fallback.port} backup non-stick"
     for server in vip.real_server:
-        yield _server(site, vip, server)
+        yield _server(site, vip, server, place.ca_file)
 
 
-def _server(site: Site, vip: Vip, server: RealServer) -> str:
+def _server(site: Site, vip: Vip, server: RealServer, ca_file: str | None) -> str:
     address = site.node_named(server.node).address
-    line = f"server {server.label} {address}:{server.port} id {server.id} weight {server.weight} {_check(vip.health_check)}"
+    line = f"server {server.label} {address}:{server.port} id {server.id} weight {server.weight}"
+    if vip.source == "proxy-protocol":
+        line += " send-proxy-v2"  # health checks say it too: they are no clients, and the header says that (LOCAL)
+    line += f" {_check(vip.health_check)}{check_words(vip, ca_file)}"
     return line + (" on-marked-down shutdown-sessions" if site.balancer.shutdown_sessions_on_down else "")
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import ipaddress
 import re
-from collections.abc import Iterator
+import select
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +32,8 @@ _FIELD = re.compile(r"(\w+)=(\S*)")
 _RESYNC = re.compile(r"^0x[0-9a-f]+: \[.*\] id=(?P<peers>\S+) .*\bflags=(?P<flags>0x[0-9a-f]+)", re.MULTILINE)
 _RESYNC_FINISHED = 0b11  # from the local peer, and from remote ones
 _NAME = re.compile(r"[A-Za-z0-9._:-]+")
+_CLEARED_WITHIN_S = 5.0
+_POLL_S = 0.02
 
 
 class BalancerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +155,7 @@ class Balancer(Protocol):
         """Return all servers of all VIPs, fallbacks included (`backup`)."""
 
     def drain(self, vip: str, label: str) -> None:
-        """Send no new source to a real server; sources with a table entry still reach it."""
+        """Send no new source to a real server. Sources with a table entry still reach it, unless the site clears entries."""
 
     def halt(self, vip: str, label: str) -> None:
         """Take a real server out; its sessions end where the configuration says so."""
@@ -165,6 +169,9 @@ class Balancer(Protocol):
     def clear_table(self, vip: str, source: str | None = None) -> None:
         """Forget one source of a VIP, or all of them."""
 
+    def clear_entries_of(self, vip: str, label: str) -> None:
+        """Forget every source of a VIP that is kept to one real server; an entry that is being used just now may stay."""
+
 
 class RuntimeApi:
     """HAProxy's stats socket.
@@ -175,11 +182,14 @@ class RuntimeApi:
         The socket of level admin that its configuration names.
     timeout_s : float
         For each answer.
+    clears_on_drain : collection of str
+        The VIPs whose entries for a real server are forgotten when it is drained (`Site.vips_cleared_on_drain`).
     """
 
-    def __init__(self, socket_path: Path, timeout_s: float = 5.0) -> None:
+    def __init__(self, socket_path: Path, timeout_s: float = 5.0, *, clears_on_drain: Collection[str] = ()) -> None:
         self.socket_path = socket_path
         self.timeout_s = timeout_s
+        self._clears_on_drain = frozenset(clears_on_drain)
 
     def info(self) -> BalancerInfo:
         """Return what serves."""
@@ -239,8 +249,13 @@ class RuntimeApi:
         return found
 
     def drain(self, vip: str, label: str) -> None:
-        """Send no new source to a real server; sources with a table entry still reach it."""
+        """Send no new source to a real server; sources with a table entry still reach it, unless they are to be forgotten.
+
+        The state comes first: a source that connected between the two would get a new entry for the same server.
+        """
         self._set_state(vip, label, "drain")
+        if vip in self._clears_on_drain:
+            self._forget(vip, label)
 
     def halt(self, vip: str, label: str) -> None:
         """Take a real server out (MAINT); with `on-marked-down shutdown-sessions` its sessions end now."""
@@ -277,6 +292,10 @@ class RuntimeApi:
         key = "" if source is None else f" key {_address(source)}"
         self._order(f"clear table {_name(vip)}{key}")
 
+    def clear_entries_of(self, vip: str, label: str) -> None:
+        """Forget every source of a VIP that is kept to one real server; an entry that is being used just now may stay."""
+        self._order(f"clear table {_name(vip)} data.server_id eq {self.server(vip, label).id}")
+
     def shutdown_sessions(self, vip: str, label: str) -> None:
         """End all sessions of a real server, now."""
         self._order(f"shutdown sessions server {_name(vip)}/{_name(label)}")
@@ -293,6 +312,18 @@ class RuntimeApi:
     def server_states(self) -> str:
         """Return `show servers state`: what a file of server states holds, for a reload that keeps drain and halt."""
         return self._ask("show servers state").rstrip("\n") + "\n"
+
+    def _forget(self, vip: str, label: str) -> None:
+        deadline = time.monotonic() + _CLEARED_WITHIN_S
+        self.clear_entries_of(vip, label)
+        while left := [entry.source for entry in self.table(vip) if entry.server == label]:
+            if time.monotonic() > deadline:
+                raise BalancerError(
+                    f"{self.socket_path}: {vip}/{label}: expected no entry in its table {_CLEARED_WITHIN_S:g} s after "
+                    f"draining it, found {len(left)} ({', '.join(left[:3])}). Clear it by hand"
+                )
+            select.select([], [], [], _POLL_S)  # an entry in use stays for that moment
+            self.clear_entries_of(vip, label)
 
     def _set_state(self, vip: str, label: str, state: str) -> None:
         self._order(f"set server {_name(vip)}/{_name(label)} state {state}")

@@ -21,6 +21,9 @@ Address = Annotated[str, Meta(min_length=2)]
 ServiceKind = Literal["dicom", "hl7", "dmwl", "https"]
 Scheduler = Literal["leastconn", "roundrobin", "source"]
 Engine = Literal["pynetdicom", "wire"]
+AcknowledgementCode = Literal["AA", "AE", "AR", "CA", "CE", "CR"]  # HL7 table 0008
+CheckKind = Literal["connect", "dicom-echo", "mllp", "https"]
+SourceKind = Literal["balancer", "transparent", "proxy-protocol"]
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -53,15 +56,29 @@ class Persistence(_Part, frozen=True, kw_only=True):
 
 
 class HealthCheck(_Part, frozen=True, kw_only=True):
-    """Connect-to-port health check. `fast_interval_s` and `down_interval_s` default to `interval_s`."""
+    """How the balancer asks a real server whether it works. `fast_interval_s` and `down_interval_s` default to `interval_s`.
 
-    kind: Literal["connect"] = "connect"
+    `connect` connects and closes. `dicom-echo` opens an association from the AE title `calling_ae` for `called_ae` (by
+    default the site's own), sends a C-ECHO, wants status 0x0000 and releases. `mllp` sends the segments `message` in
+    one frame and wants `answer` in MSA-1. `https` asks for `path` (by default `/health`) and wants status 200; with
+    `certificate` "verified", from a server whose certificate the site's CA has issued.
+
+    What a check says is agreed with the owner of the nodes: an AE title that they admit, a message that they store nowhere.
+    """
+
+    kind: CheckKind = "connect"
     interval_s: Seconds = 2
     fall: Annotated[int, Meta(ge=1)] = 2
     rise: Annotated[int, Meta(ge=1)] = 2
     timeout_s: Seconds = 2
     fast_interval_s: Seconds | None = None
     down_interval_s: Seconds | None = None
+    calling_ae: Name | None = None
+    called_ae: Name | None = None
+    message: tuple[str, ...] = ()
+    answer: AcknowledgementCode | None = None
+    path: str | None = None
+    certificate: Literal["verified", "unverified"] | None = None
 
     @property
     def down_within_s(self) -> float:
@@ -111,8 +128,11 @@ class Limits(_Part, frozen=True, kw_only=True):
 class Vip(_Part, frozen=True, kw_only=True):
     """A virtual service: its label, what it speaks, where it listens, and the real servers behind it.
 
-    `hostname` is the name that users reach it by, if there is one. `transparent`: whether real servers see the client's
-    own address. `client_timeout_s`, `server_timeout_s`: how long a silent connection lives.
+    `hostname` is the name that users reach it by, if there is one. `source`: from whom connections to real servers seem to
+    come: the balancer (layer 7 SNAT), the client itself (`transparent`: the balancer takes its address, and the way back must
+    lead through the balancer), or the balancer with the client's address said first (`proxy-protocol`, version 2: nodes must
+    have been told to expect it). `client_timeout_s`, `server_timeout_s`: how long a silent connection lives.
+    `clear_entries_on_drain`: whether draining a real server also forgets the sources that persistence keeps to it.
     """
 
     name: Name
@@ -122,10 +142,11 @@ class Vip(_Part, frozen=True, kw_only=True):
     mode: Literal["tcp"] = "tcp"
     scheduler: Scheduler = "leastconn"
     hostname: str | None = None
-    transparent: bool = False
+    source: SourceKind = "balancer"
     client_timeout_s: Seconds = 43200
     server_timeout_s: Seconds = 43200
     fallback: Fallback | None = None
+    clear_entries_on_drain: bool = False
     persistence: Persistence = Persistence()
     health_check: HealthCheck = HealthCheck()
     limits: Limits
@@ -163,11 +184,30 @@ class Pair(_Part, frozen=True, kw_only=True):
     replication_s: Seconds = 2.0
 
 
+class KeepAlive(_Part, frozen=True, kw_only=True):
+    """TCP keep-alive on both sides of the balancer, in whole seconds, as the kernel counts them.
+
+    After `idle_s` of silence it asks, then every `interval_s`; the session ends when `count` questions had no answer.
+    """
+
+    idle_s: Annotated[int, Meta(ge=1, le=32767)]
+    interval_s: Annotated[int, Meta(ge=1, le=32767)]
+    count: Annotated[int, Meta(ge=1, le=127)]
+
+    @property
+    def freed_within_s(self) -> int:
+        """How long a session lives on whose peer has vanished: idle + count * interval."""
+        return self.idle_s + self.count * self.interval_s
+
+
 class Balancer(_Part, frozen=True, kw_only=True):
     """What is common to all VIPs. `address` is where connections to real servers come from.
 
     `retries` and `connect_timeout_s` decide how long a sticky client waits at a dead server before it is sent elsewhere.
     A pair has two entries in `unit` and a `pair`; `address` is then that of the unit that starts.
+    `keepalive`: without it, the kernel's own times hold (two hours). `keep_server_states`: whether what was set while it runs
+    (drain, halt) and what health checks found survive a reload. `old_process_s`: for how long after a reload the old process
+    may serve the connections that it has; without it, as long as they last.
     """
 
     product: str = "HAProxy"
@@ -179,6 +219,9 @@ class Balancer(_Part, frozen=True, kw_only=True):
     maxconn: Annotated[int, Meta(ge=1)] = 40000
     redispatch: bool = True
     shutdown_sessions_on_down: bool = True
+    keepalive: KeepAlive | None = None
+    keep_server_states: bool = False
+    old_process_s: Seconds | None = None
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -311,6 +354,11 @@ class Site(_Part, frozen=True, kw_only=True):
     node: tuple[Node, ...]
     vip: tuple[Vip, ...]
     waiver: tuple[Waiver, ...] = ()
+
+    @property
+    def vips_cleared_on_drain(self) -> frozenset[str]:
+        """The names of the VIPs whose persistence entries for a real server go when it is drained."""
+        return frozenset(vip.name for vip in self.vip if vip.clear_entries_on_drain)
 
     def vip_of(self, service: ServiceKind) -> Vip:
         """Return the VIP of a service; a site file has exactly one of each."""

@@ -14,10 +14,21 @@ from datetime import date
 from typing import NamedTuple, get_args
 
 from .clinical import MessageKind
-from .site import ServiceKind, Site, Vip
+from .site import CheckKind, HealthCheck, ServiceKind, Site, Vip
 
 FALLBACK_LABEL = "backup"  # the appliance's own name for the fallback server
 SHARES_SUM_WITHIN = 0.001  # what rounding shares to three digits may leave
+_CHECK_SPEAKS: dict[CheckKind, tuple[ServiceKind, ...]] = {
+    "connect": get_args(ServiceKind), "dicom-echo": ("dicom", "dmwl"), "mllp": ("hl7",), "https": ("https",),
+}  # fmt: skip
+_CHECK_KEYS: dict[CheckKind, tuple[str, ...]] = {
+    "connect": (), "dicom-echo": ("calling_ae", "called_ae"), "mllp": ("message", "answer"), "https": ("path", "certificate"),
+}  # fmt: skip
+_CHECK_NEEDS: dict[CheckKind, tuple[str, ...]] = {
+    "connect": (), "dicom-echo": ("calling_ae",), "mllp": ("message", "answer"), "https": ("certificate",),
+}  # fmt: skip
+_SEGMENT = re.compile(r"[ -~]+")
+_URL_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
 _CHECK = re.compile(r"(?P<check>[A-Z]+-[0-9]+)(?:/(?P<vip>[A-Za-z0-9._-]+))?")
 
 
@@ -147,6 +158,31 @@ def _real_servers(site: Site) -> Iterator[Problem]:
                 yield Problem(f"{key}[{j}].label", "a label other than the fallback's", f'"{server.label}"')
 
 
+def _health_checks(site: Site) -> Iterator[Problem]:
+    for i, vip in enumerate(site.vip):
+        key, check = f"vip[{i}].health_check", vip.health_check
+        if vip.service not in _CHECK_SPEAKS[check.kind]:
+            kinds = " or ".join(f'"{kind}"' for kind, services in _CHECK_SPEAKS.items() if vip.service in services)
+            yield Problem(f"{key}.kind", f"{kinds} on a VIP that speaks {vip.service}", f'"{check.kind}"')
+        for owner, names in _CHECK_KEYS.items():
+            for name in names if owner != check.kind else ():
+                if getattr(check, name):
+                    yield Problem(f"{key}.{name}", f'no such key in a check of kind "{check.kind}"', f"one of {owner}")
+        for name in _CHECK_NEEDS[check.kind]:
+            if not getattr(check, name):
+                expected = f'what a check of kind "{check.kind}" says or wants, as agreed with the owner of the nodes'
+                yield Problem(f"{key}.{name}", expected, "nothing: the key is missing")
+        yield from _check_texts(key, check)
+
+
+def _check_texts(key: str, check: HealthCheck) -> Iterator[Problem]:
+    for j, segment in enumerate(check.message):
+        if not _SEGMENT.fullmatch(segment):
+            yield Problem(f"{key}.message[{j}]", "a segment in printable ASCII, without its carriage return", repr(segment))
+    if check.path is not None and not _URL_PATH.fullmatch(check.path):
+        yield Problem(f"{key}.path", "a path such as /health, without a query", f'"{check.path}"')
+
+
 def _processes_that_share_images(site: Site) -> Iterator[Problem]:
     engines = site.engines
     if engines.processes > 1 and engines.storage == "wire" and site.dicom.storage == "keep":
@@ -220,5 +256,5 @@ def _unique(key: str, expected: str, values: Iterable[str]) -> Iterator[Problem]
 
 _RULES: tuple[Callable[[Site], Iterator[Problem]], ...] = (
     _addresses, _client_networks, _pair, _unique_names, _one_vip_of_each_service, _unique_vip_endpoints, _real_servers,
-    _processes_that_share_images, _load_modalities, _load_lines, _load_hours, _required_checks,
+    _health_checks, _processes_that_share_images, _load_modalities, _load_lines, _load_hours, _required_checks,
 )  # fmt: skip

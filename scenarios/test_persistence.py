@@ -75,7 +75,7 @@ def test_nodes_see_the_address_that_the_site_says(run: Run, reconnects: int, vip
             operations,
             receipts,
             balancer=run.site.balancer.address,
-            transparent=vip.transparent,
+            transparent=vip.source != "balancer",
             at_least=RECONNECTING_SOURCES,
         )
     )

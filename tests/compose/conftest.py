@@ -86,11 +86,22 @@ def keeper(marked: Marked, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeeperCl
 @pytest.fixture(scope="session")
 def site_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the loopback site, moved to a block of 127.0.0.0/8 where nobody listens, so that two runs do not meet."""
-    text = (CHECKOUT / "lbconfig" / "sites" / "loopback.toml").read_text()
-    chance = random.Random(os.getpid())
+    return moved_site_file("loopback", tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="session")
+def hardened_site_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the hardened loopback site, moved likewise."""
+    return moved_site_file("hardened_loopback", tmp_path_factory.mktemp("hardened"))
+
+
+def moved_site_file(name: str, directory: Path) -> Path:
+    """Write a shipped site at addresses that are free."""
+    text = (CHECKOUT / "lbconfig" / "sites" / f"{name}.toml").read_text()
+    chance = random.Random(f"{name} {os.getpid()}")
+    path = directory / "site.toml"
     while True:
         block = f"127.{chance.randint(64, 190)}.{chance.randint(1, 254)}."
-        path = tmp_path_factory.mktemp("site") / "site.toml"
         path.write_text(text.replace("127.0.110.", block))
         try:
             check_free(endpoints_of(load_site(path)))

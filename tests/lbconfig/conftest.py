@@ -21,7 +21,7 @@ import pytest
 
 from lbconfig.haproxy import Runtime, render
 from lbconfig.runtime_api import MasterCli, RuntimeApi
-from lbconfig.site import Site
+from lbconfig.site import HealthCheck, Site
 from lbconfig.site_file import load_site
 
 SITES = Path(__file__).parents[2] / "lbconfig" / "sites"
@@ -38,6 +38,11 @@ def brief() -> Site:
 @pytest.fixture(scope="session")
 def loopback() -> Site:
     return load_site(SITES / "loopback.toml", today=TODAY)
+
+
+@pytest.fixture(scope="session")
+def hardened() -> Site:
+    return load_site(SITES / "hardened_loopback.toml", today=TODAY)
 
 
 @pytest.fixture(scope="session")
@@ -168,19 +173,22 @@ class Rig:
             server.close()
 
 
-def moved(site: Site, block: str) -> Site:
-    """Return the loopback site at another block of addresses, with quick health checks."""
+def moved(site: Site, block: str, *, quick: bool = True) -> Site:
+    """Return a loopback site at another block of addresses; with quick health checks, if wanted, and without fallbacks."""
 
     def here(address: str) -> str:
         return f"{block}.{ipaddress.ip_address(address).packed[3]}"
 
-    quick = msgspec.structs.replace(site.vip[0].health_check, interval_s=0.2, timeout_s=1.0)
+    def asked(check: HealthCheck) -> HealthCheck:
+        return msgspec.structs.replace(check, interval_s=0.2, timeout_s=1.0) if quick else check
+
     return msgspec.structs.replace(
         site,
         balancer=msgspec.structs.replace(site.balancer, address=f"{block}.10", connect_timeout_s=1.0),
         node=tuple(msgspec.structs.replace(node, address=here(node.address)) for node in site.node),
         vip=tuple(
-            msgspec.structs.replace(vip, address=here(vip.address), health_check=quick, fallback=None) for vip in site.vip
+            msgspec.structs.replace(vip, address=here(vip.address), health_check=asked(vip.health_check), fallback=None)
+            for vip in site.vip
         ),
     )
 

@@ -60,6 +60,28 @@ def test_a_sticky_source_reaches_a_drained_server_until_its_entry_is_cleared(rig
     assert rig.api.server("DICOM", first.server).state == "UP"
 
 
+def test_entries_of_one_server_are_cleared_and_no_others(rig: Rig) -> None:
+    clients = [rig.connect("HL7", f"127.1.2.{number}") for number in range(1, 7)]
+    gone = clients[0].server
+    kept = {f"127.1.2.{number}" for number, client in enumerate(clients, 1) if client.server != gone}
+    assert 0 < len(kept) < 6
+    rig.api.clear_entries_of("HL7", gone)
+    assert {entry.source for entry in rig.api.table("HL7")} == kept
+    with pytest.raises(BalancerError, match="expected a server HL7/nobody"):
+        rig.api.clear_entries_of("HL7", "nobody")
+
+
+def test_draining_forgets_the_sources_of_a_server_where_the_site_says_so(rig: Rig) -> None:
+    api = RuntimeApi(rig.api.socket_path, clears_on_drain={"HL7"})
+    client, other = rig.connect("HL7", "127.1.2.3"), rig.connect("DICOM", "127.1.2.3")
+    api.drain("HL7", client.server)
+    api.drain("DICOM", other.server)
+    assert api.table("HL7") == []
+    assert [entry.source for entry in api.table("DICOM")] == ["127.1.2.3"]
+    assert client.echo(b"still here") == b"still here"
+    assert rig.connect("HL7", "127.1.2.3").server != client.server
+
+
 def test_halting_a_server_ends_its_sessions_and_moves_its_sources(rig: Rig) -> None:
     client = rig.connect("HL7", "127.1.2.3")
     rig.api.halt("HL7", client.server)
@@ -111,9 +133,9 @@ def test_a_drained_server_stays_so_through_a_reload_only_with_a_state_file(rig: 
     states = rig.configuration.with_name("states")
     states.touch()
     if state_file:
-        rig.configuration.write_text(
-            render(rig.site, msgspec.structs.replace(rig.runtime, server_state_file=str(states))), encoding="ascii"
-        )
+        balancer = msgspec.structs.replace(rig.site.balancer, keep_server_states=True)
+        keeping = msgspec.structs.replace(rig.site, balancer=balancer)
+        rig.configuration.write_text(render(keeping, msgspec.structs.replace(rig.runtime, server_state_file=str(states))))
     rig.api.drain("HL7", "HL71")
     states.write_text(rig.api.server_states())
     rig.master.reload()

@@ -3,10 +3,11 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from lbconfig.site_file import SiteError, load_site, site_sha256
 
 from .conftest import SITES, TODAY
 
-LOOPBACK = (SITES / "loopback.toml").read_text()
+LOOPBACK = (SITES / "loopback.toml").read_text().split("\n[[waiver]]")[0]  # its waivers are not what is tried here
 WAIVER = '\n[[waiver]]\ncheck = "{check}"\nby = "A. Person"\nwhy = "agreed"\nuntil = {until}\n'
 Edit = Callable[[str], str]
 
@@ -226,6 +227,28 @@ WRONG = {
         'hospital.toml: engines.processes: expected 1 where the wire engine keeps images (engines.storage = "wire" and '
         'dicom.storage = "keep"), found 2',
     ),
+    "a DICOM check of an HL7 service": (
+        replaced('kind = "connect"', 'kind = "dicom-echo", calling_ae = "LB"', nth=2),
+        'hospital.toml: vip[1].health_check.kind: expected "connect" or "mllp" on a VIP that speaks hl7, found "dicom-echo"',
+    ),
+    "a key of another kind of check": (
+        replaced('kind = "connect"', 'kind = "dicom-echo", calling_ae = "LB", answer = "AA"'),
+        'hospital.toml: vip[0].health_check.answer: expected no such key in a check of kind "dicom-echo", found one of mllp',
+    ),
+    "a check that nobody agreed on": (
+        replaced('kind = "connect"', 'kind = "mllp", answer = "AA"', nth=2),
+        'hospital.toml: vip[1].health_check.message: expected what a check of kind "mllp" says or wants, as agreed with the '
+        "owner of the nodes, found nothing: the key is missing",
+    ),
+    "a check's segment of two lines": (
+        replaced('kind = "connect"', 'kind = "mllp", message = ["MSH|", "QPD|\\r"], answer = "AA"', nth=2),
+        "hospital.toml: vip[1].health_check.message[1]: expected a segment in printable ASCII, without its carriage return, "
+        "found 'QPD|\\r'",
+    ),
+    "a check's path with a query": (
+        replaced('kind = "connect"', 'kind = "https", path = "/health?x", certificate = "unverified"', nth=4),
+        'hospital.toml: vip[3].health_check.path: expected a path such as /health, without a query, found "/health?x"',
+    ),
     "no TOML": (
         top("name = Mach7"),
         "hospital.toml: line 1, column 8: expected TOML, found a syntax error: Invalid value",
@@ -318,7 +341,47 @@ def test_the_loopback_site_is_the_brief_on_one_machine() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["brief.toml", "loopback.toml"])
+def test_the_hardened_loopback_site_is_the_hardened_one_on_one_machine() -> None:
+    text = msgspec.json.encode(load_site(SITES / "hardened.toml", today=TODAY)).decode()
+    moved = text.replace("192.168.110.", "127.0.110.").replace('"port":443', '"port":8443')
+    hardened = msgspec.json.decode(moved, type=Site)
+    rehearsed, plain = (load_site(SITES / f"{name}.toml", today=TODAY) for name in ("hardened_loopback", "loopback"))
+    limits = {vip.name: vip.limits for vip in plain.vip}
+    vips = tuple(msgspec.structs.replace(vip, limits=limits[vip.name]) for vip in hardened.vip)
+    expected = msgspec.structs.replace(
+        hardened, name="Mach7 behind HAProxy, hardened, rehearsed on one machine", nodes_are="simulated", load=plain.load,
+        clients=plain.clients, vip=vips,
+        balancer=msgspec.structs.replace(hardened.balancer, product="HAProxy", unit=(), pair=None),
+    )  # fmt: skip
+    assert rehearsed == expected
+
+
+def test_the_hardened_site_is_the_brief_but_for_what_mends_it() -> None:
+    def values(name: str) -> dict[str, object]:
+        site = msgspec.to_builtins(load_site(SITES / name, today=TODAY))
+        return {key: value for key, value in leaves(site, "") if not key.startswith("waiver")}
+
+    def leaves(value: object, key: str) -> Iterator[tuple[str, object]]:
+        pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, tuple | list) else None
+        if pairs is None:
+            yield key, value
+        for name, inner in pairs or ():
+            yield from leaves(inner, f"{key}.{name}".lstrip("."))
+
+    brief, hardened = values("brief.toml"), values("hardened.toml")
+    differing = {key for key in brief.keys() | hardened.keys() if brief.get(key) != hardened.get(key)}
+    of_each_vip = ["clear_entries_on_drain", "persistence.expire_s", "fallback.address", "fallback.port", "health_check.kind"]
+    of_each_vip += ["health_check.fast_interval_s"]
+    assert differing == {
+        "name", "balancer.connect_timeout_s", "balancer.keepalive.idle_s", "balancer.keepalive.interval_s",
+        "balancer.keepalive.count", "balancer.keep_server_states", "balancer.old_process_s",
+        *(f"vip.{i}.{key}" for i in range(4) for key in of_each_vip),
+        "vip.0.health_check.calling_ae", "vip.1.health_check.message.0", "vip.1.health_check.answer",
+        "vip.2.health_check.calling_ae", "vip.3.health_check.path", "vip.3.health_check.certificate",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["brief.toml", "loopback.toml", "hardened.toml", "hardened_loopback.toml"])
 def test_every_objective_of_a_shipped_site_allows_for_what_its_settings_predict(name: str) -> None:
     site = load_site(SITES / name, today=TODAY)
     silent_s = site.balancer.retries * site.balancer.connect_timeout_s
