@@ -33,6 +33,7 @@ _GRACE_S = 3.0
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _HIGH_FD = 200
+_WAITING_AT = 24  # of struct tcp_info: tcpi_unacked, then tcpi_sacked: a listening socket's accept queue and its backlog
 
 
 class _Child:
@@ -127,6 +128,8 @@ class Keeper:
                 return {"signalled": self._signal(names, undo)}
             case "refuse":
                 return self._refuse(request["names"])
+            case "queues":
+                return {"queues": [self._queue(name) for name in request["names"]]}
             case "status":
                 return {
                     "alive": {child.name: child.pid for child in self._children.values()},
@@ -177,6 +180,14 @@ class Keeper:
                     if error.errno != errno.ENOTCONN:  # it does not listen any more, which is what was asked for
                         raise
         return {}
+
+    def _queue(self, name: str) -> tuple[int, int]:
+        """Return how many connections wait to be accepted on a process's socket, and how many may."""
+        if name not in self._children:
+            raise ValueError(f"{name}: expected a process of that name, found none")
+        info = self._children[name].sockets[0].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _WAITING_AT + 8)
+        waiting, at_most = (int.from_bytes(info[at : at + 4], sys.byteorder) for at in (_WAITING_AT, _WAITING_AT + 4))
+        return waiting, at_most
 
     def _directory(self, path: str) -> dict[str, Any]:
         self._directories.append(Path(path))

@@ -126,6 +126,10 @@ class KeeperClient:
         """End LISTEN on the sockets that processes were started with; their open sessions are not touched."""
         self._ask({"do": "refuse", "names": list(names)})
 
+    def accept_queues(self, names: Sequence[str]) -> list[tuple[int, int]]:
+        """Return for each process how many connections wait to be accepted on its socket, and how many may (its backlog)."""
+        return [(waiting, at_most) for waiting, at_most in self._ask({"do": "queues", "names": list(names)})["queues"]]
+
     def make_directory(self, path: Path) -> None:
         """Make a directory, for its owner alone, that the keeper removes at its end with all that is in it."""
         self._ask({"do": "directory", "path": str(path)})

@@ -176,6 +176,21 @@ class CanKeepReceiptsOnly(Protocol):
         """Restart the storage services so that they keep receipts and no images; return when they answer."""
 
 
+class AcceptQueue(NamedTuple):
+    """Connections that the kernel took for a service which has not accepted them yet: how many, and how many it takes."""
+
+    waiting: int
+    backlog: int
+
+
+@runtime_checkable
+class CanTellAcceptQueues(Protocol):
+    """What waits at a service's listening socket, and for how many there is room."""
+
+    def accept_queue(self, node: str, service: ServiceKind) -> AcceptQueue:
+        """Return the accept queue of a service that runs, hangs or not."""
+
+
 @runtime_checkable
 class CanPauseNodes(Protocol):
     """A node whose processes hang (SIGSTOP): the kernel still accepts for them, nobody answers."""

@@ -27,7 +27,7 @@ from simulators.web.certificates import LabAuthority
 
 from .keeper import FIRST_FD
 from .keeper_client import Exit, KeeperClient, python_environment
-from .lab import Defects, LabError
+from .lab import AcceptQueue, Defects, LabError
 from .limits import LabTimeouts
 from .native_balancer import NativeBalancer, find_haproxy
 from .native_nodes import NativeNodes, endpoints_of
@@ -167,6 +167,10 @@ class NativeLab:
     def resume_node(self, node: str) -> None:
         """Let a paused node go on."""
         self._running().resume(node)
+
+    def accept_queue(self, node: str, service: ServiceKind) -> AcceptQueue:
+        """Return what waits to be accepted by a service, and for how many there is room."""
+        return self._running().accept_queue(node, service)
 
     def keep_receipts_only(self) -> None:
         """Restart the storage services so that they keep receipts and no images; return when they answer."""

@@ -19,7 +19,7 @@ from simulators.relay import RelaySettings
 
 from .keeper import FIRST_FD
 from .keeper_client import KeeperClient, wait_for_exit
-from .lab import Defects, LabError
+from .lab import AcceptQueue, Defects, LabError
 from .limits import LabTimeouts
 from .ports import bind_listener
 from .probes import NotReady, answers, refuses
@@ -167,6 +167,10 @@ class NativeNodes:
         if _crash(node) in self._keeper.status().faults:
             raise LabError(f"{node}: expected a paused node, found one that crashed. Revive it")
         self._keeper.end_fault(_pause(node))
+
+    def accept_queue(self, node: str, service: ServiceKind) -> AcceptQueue:
+        """Return the accept queue of one service."""
+        return AcceptQueue(*self._keeper.accept_queues([self.endpoint(node, service).process])[0])
 
     def keep_receipts_only(self, processes: int) -> None:
         """Start the storage services anew, without images and in several processes each; return when they answer."""

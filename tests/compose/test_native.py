@@ -181,6 +181,20 @@ def test_a_paused_node_accepts_and_does_not_answer_until_it_is_resumed(lab: Nati
     probe(lab, target)
 
 
+def test_what_a_paused_service_leaves_in_its_accept_queue_is_told(lab: NativeLab) -> None:
+    target = lab.straight_target("dmwl", "mach7-2")
+    backlog = lab.accept_queue("mach7-2", "dmwl").backlog
+    lab.pause_node("mach7-2")
+    before = lab.accept_queue("mach7-2", "dmwl").waiting
+    connections = [socket.create_connection((target.address, target.port), LIMIT_S) for _ in range(3)]
+    assert lab.accept_queue("mach7-2", "dmwl").waiting >= before + 3  # health checks wait there too
+    for connection in connections:
+        connection.close()
+    lab.resume_node("mach7-2")
+    probe(lab, target)
+    assert (backlog, lab.accept_queue("mach7-2", "dmwl").backlog) == (128, 128)
+
+
 def test_a_node_that_was_paused_and_then_crashed_is_revived_whole(lab: NativeLab) -> None:
     lab.pause_node("mach7-2")
     lab.crash_node("mach7-2")
