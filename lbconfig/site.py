@@ -105,7 +105,9 @@ class Limits(_Part, frozen=True, kw_only=True):
 
     `down_s`: from a failure to DOWN. `new_s`, `sticky_s`, `established_s`: from a node's death to the first success of a
     source not seen before, of one with a persistence entry, of one with an open session. `operation_s`: one operation
-    without a fault. `halted_s`: from halting a real server until no session is left on it.
+    without a fault. `halted_s`: from halting a real server until no session is left on it. `drained_s`: from draining one
+    until no source comes to it with a new connection. `refused_s`: from connecting until a client is told that no real
+    server is there.
 
     Under load: `p99_s` and `large_p99_s` bound the 99th percentile of operations of up to 1 MiB and of larger ones, from
     their intended start; `added_s` what the balancer may add to the median; `storm_s` until every client that comes back at
@@ -118,6 +120,8 @@ class Limits(_Part, frozen=True, kw_only=True):
     established_s: Seconds
     operation_s: Seconds
     halted_s: Seconds = 5
+    drained_s: Seconds = 5
+    refused_s: Seconds = 5
     busiest_source_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
     p99_s: Seconds = 1.0
     large_p99_s: Seconds = 30

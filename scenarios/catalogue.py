@@ -57,18 +57,18 @@ CATALOGUE: tuple[Check, ...] = (
     Check("JOURNEY-1", SITE, "write", "brief 4", "A patient's journey: order, worklist on every node, images, result, web page", True, "the same with a node killed after each step"),
     Check("PERSIST-1", ALL, "write", "brief 5.1", "Each source meets one node only, however often it reconnects", True),
     Check("PERSIST-2", ALL, "write", "brief 5.1", "After its expiry the entry is gone, and a reconnect loses nothing"),
-    Check("PERSIST-3", ALL, "disrupt", "brief 8.5", "Persistence entries survive a reload of the balancer"),
+    Check("PERSIST-3", ALL, "disrupt", "brief 8.5", "Persistence entries survive a reload of the balancer", True),
     Check("SPREAD-1", ALL, "write", "brief 5.1", "New sources are spread over the nodes by their weights", True, "under a hash: the nodes as computed from the addresses"),
     Check("SOURCE-1", ALL, "read", "brief 6.1", "The node sees the address that the site says: the balancer's or the client's", True),
     Check("SOURCE-2", ("dicom", "dmwl"), "read", "brief 6.1", "Registered AE titles work and others are refused behind one address"),
     Check("OUTBOUND-1", ("dicom", "hl7"), "write", "brief 6.1", "What nodes send comes from node addresses, and receivers admit it", True, "N-EVENT-REPORT of storage commitment"),
     Check("HEALTH-1", ALL, "disrupt", "brief 5.1", "A stopped service is marked DOWN in time, and UP again when it is back", True),
-    Check("HEALTH-2", ALL, "disrupt", "brief 5.1", "A process that accepts and never answers is taken out"),
+    Check("HEALTH-2", ALL, "disrupt", "brief 5.1", "A process that accepts and never answers is taken out", True),
     Check("FAILOVER-1", ALL, "disrupt", "brief 5.1", "A node dies: new, sticky and established sessions recover in time", True),
     Check("FAILOVER-2", ALL, "disrupt", P, "A node vanishes without a word: the same holds"),
-    Check("FAILOVER-3", ALL, "disrupt", P, "One service of a node fails: only its VIP moves"),
+    Check("FAILOVER-3", ALL, "disrupt", P, "One service of a node fails: only its VIP moves", True),
     Check("FAILOVER-4", ALL, "disrupt", P, "The node returns: nobody is forced back, and nothing flaps", True),
-    Check("FAILOVER-5", ALL, "disrupt", P, "All nodes of a VIP down: a prompt close, never an answer in another protocol"),
+    Check("FAILOVER-5", ALL, "disrupt", P, "All nodes of a VIP down: a prompt close, never an answer in another protocol", True),
     Check("LOSS-1", ALL, "disrupt", P, "Through every fault nothing acknowledged is lost, added or changed", True),
     Check("LOSS-2", ("dicom", "hl7"), "disrupt", P, "Killed in each protocol phase: the sender knows, and its retry makes no duplicate"),
     Check("STUDY-1", D, "disrupt", P, "A study split by a fail-over is complete, once, through both nodes"),
@@ -77,9 +77,9 @@ CATALOGUE: tuple[Check, ...] = (
     Check("IDLE-2", ALL, "write", P, "A client that vanishes frees its session and its slot"),
     Check("LONG-1", D, "write", P, "An association of twice the longest study is not cut"),
     Check("STORM-1", ALL, "disrupt", P, "Every client reconnects at once: all are served", True),
-    Check("DRAIN-1", ALL, "disrupt", "brief 9.1", "Drained: existing work finishes, and sticky sources leave within the window"),
+    Check("DRAIN-1", ALL, "disrupt", "brief 9.1", "Drained: existing work finishes, and sticky sources leave within the window", True),
     Check("HALT-1", ALL, "disrupt", "brief 9.1", "Halted: no session remains, the other node carries on, nothing is lost", True, "sessions of old workers after a reload"),
-    Check("RELOAD-1", ALL, "disrupt", "brief 8.5", "A reload under traffic loses no connection and keeps drain and halt states"),
+    Check("RELOAD-1", ALL, "disrupt", "brief 8.5", "A reload under traffic loses no connection and keeps drain and halt states", True),
     Check("ROLLING-1", ALL, "disrupt", P, "Both nodes upgraded one after the other under traffic"),
     Check("PAIR-1", SITE, "read", "brief 7.5, 12.1", "Both units see each other, with the same configuration"),
     Check("PAIR-2", ALL, "write", "brief 7.5", "A persistence entry reaches the passive unit in time"),
@@ -114,14 +114,27 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LOAD_CHECKS = frozenset({"STORM-1", "LOAD-1", "LOAD-2", "LOAD-3", "LOAD-4"})
+_MAINTENANCE_CHECKS = frozenset({"PERSIST-3", "HEALTH-2", "FAILOVER-3", "FAILOVER-5", "DRAIN-1", "RELOAD-1"})
+_STANDARD_TRIALS = ("services_stopped", "node_died", "node_paused", "node_halted")
+_MAINTENANCE_TRIALS = ("service_failures", "blackout", "node_drained", "reloads", "node_hung")
 _BUILT = frozenset(check.id for check in CATALOGUE if check.built)
 _OVER_ALL = frozenset({"LOSS-1", "ORDER-1"})
 
 PROFILES: dict[str, Profile] = {
     "standard": Profile(
         what="every function, persistence and fail-over, under light traffic",
+        checks=_BUILT - _LOAD_CHECKS - _MAINTENANCE_CHECKS - {"SOAK-1"},
+        trials=_STANDARD_TRIALS,
+    ),
+    "maintenance": Profile(
+        what="drain, reload, one service alone, no server at all, a process that hangs, under light traffic",
+        checks=_MAINTENANCE_CHECKS | _OVER_ALL | {"REACH-1"},
+        trials=_MAINTENANCE_TRIALS,
+    ),
+    "full": Profile(
+        what="standard and maintenance",
         checks=_BUILT - _LOAD_CHECKS - {"SOAK-1"},
-        trials=("services_stopped", "node_died", "node_paused", "node_halted"),
+        trials=_STANDARD_TRIALS + _MAINTENANCE_TRIALS,
     ),
     "load": Profile(
         what="the site's peak, one node alone, the knee, a storm of reconnects",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,11 +19,11 @@ from lbconfig.site import Vip
 from reports.errors import ReportError
 from reports.terminal import VerdictBoard, print_verdict
 from reports.writer import ClaimedFolder
-from scenarios import scripts
+from scenarios import maintenance, scripts
 from scenarios.acceptance import Acceptance
 from scenarios.catalogue import BY_ID, PROFILES, place
 from scenarios.checkers.coverage import Trial
-from scenarios.episodes import Episode
+from scenarios.episodes import Episode, Episodes
 from scenarios.exchanges.places import Desk
 from scenarios.faults import MissingAbilityError, NodeHalted
 from scenarios.findings import Finding, skipped, unknown
@@ -319,6 +321,43 @@ def node_halted(session: Session, run: Run, talkers: TalkerFactory) -> Episode:
 
 
 @pytest.fixture(scope="session")
+def node_drained(session: Session, run: Run, talkers: TalkerFactory) -> Episode:
+    """Drain all real servers of a node under traffic; then put them online."""
+    return _played(session, run, scripts.drain_node(run.site), talkers)
+
+
+@pytest.fixture(scope="session")
+def service_failures(session: Session, run: Run, talkers: TalkerFactory) -> maintenance.ServiceFailures:
+    """Let one service after the other fail on one node."""
+    return maintenance.fail_services(run, _player(session, run), talkers)
+
+
+@pytest.fixture(scope="session")
+def blackout(session: Session, run: Run, talkers: TalkerFactory) -> maintenance.Blackout:
+    """Stop every real server of every VIP; then start them again."""
+    return maintenance.black_out(run, _player(session, run), talkers)
+
+
+@pytest.fixture(scope="session")
+def reloads(session: Session, run: Run, talkers: TalkerFactory) -> maintenance.Reloads:
+    """Reload the balancer under traffic: in plain service, with a node drained, with a node halted."""
+    return maintenance.reload(run, _player(session, run), talkers)
+
+
+@pytest.fixture(scope="session")
+def around_reload(run: Run, talkers: TalkerFactory) -> tuple[int, dict[str, maintenance.Remembered]]:
+    """Let many sources connect before a reload and again after it; return the workload's number and the tables."""
+    workload = run.workload("around a reload")
+    return workload, maintenance.reconnect_around_a_reload(run, talkers, workload)
+
+
+@pytest.fixture(scope="session")
+def node_hung(session: Session, run: Run, kit: Kit) -> maintenance.Hang:
+    """Let a node accept and never answer, idle and under traffic of clients that wait less long and try again."""
+    return maintenance.hang(run, _player(session, run), _talkers(run, kit, scripts.impatient(run.timeouts())))
+
+
+@pytest.fixture(scope="session")
 def planner(session: Session, run: Run, kit: Kit, talkers: TalkerFactory) -> Planner:
     """Make load plans; let the worklists have something to show first, and the nodes keep receipts only from now on."""
     fill_worklists(run, kit)
@@ -368,7 +407,14 @@ def soak(session: Session, run: Run, planner: Planner) -> LoadRun:
 def trials(request: pytest.FixtureRequest, session: Session) -> tuple[Trial, ...]:
     """Go through everything that this profile breaks or loads; LOSS-1 and ORDER-1 judge over all of it."""
     played = [request.getfixturevalue(name) for name in PROFILES[session.options.profile].trials]
-    return tuple(Trial(trial.fault if isinstance(trial, Episode) else trial.name, trial.workload) for trial in played)
+    return tuple(itertools.chain.from_iterable(map(_trials_of, played)))
+
+
+def _trials_of(played: Episode | LoadRun | Episodes) -> list[Trial]:
+    if isinstance(played, LoadRun):
+        return [Trial(played.name, played.workload)]
+    episodes = (played,) if isinstance(played, Episode) else played.episodes
+    return [Trial(episode.fault, episode.workload) for episode in episodes]
 
 
 def _loaded(
@@ -382,10 +428,15 @@ def _loaded(
 
 
 def _played(session: Session, run: Run, script: Script, talkers: TalkerFactory) -> Episode:
-    session.say(f"{script.fault.name}: {script.fault.node}, under traffic on every VIP")
+    where = f": {script.fault.node}" if script.fault.node else ""
+    session.say(f"{script.fault.name}{where}, {'nobody under way' if script.quiet else 'under traffic on every VIP'}")
     episode = play(run, script, talkers)
     session.episodes.append(episode)
     return episode
+
+
+def _player(session: Session, run: Run) -> maintenance.Player:
+    return functools.partial(_played, session, run)
 
 
 def _talkers(run: Run, kit: Kit, timeouts: Timeouts) -> TalkerFactory:

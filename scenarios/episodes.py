@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import itertools
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -55,6 +55,7 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     `begun_ns`: the fault was in effect. `ending_ns`: it began to be undone, one thing after the other. `ended_ns`: it was
     undone, and the node's services answered again.
     `observed_ns`: the traffic's end. `node` is the victim, `workload` the number of its operations in the history.
+    `work_finished_ns`: from when on established sources were told to end their sessions (0: they were not).
     `generator_lag_s`: the longest time by which the harness itself woke up too late.
     """
 
@@ -69,6 +70,7 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...]
     samples: tuple[ServerSample, ...]
     generator_lag_s: float
+    work_finished_ns: int = 0
 
     def addresses(self, vip: str, role: Role) -> list[str]:
         """Return the sources of one VIP that live in one way."""
@@ -76,11 +78,22 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
 
     def story(self, vip: Vip) -> ServerStory:
         """Return what the balancer said of the victim's server of one VIP."""
-        label = next((server.label for server in vip.real_server if server.node == self.node), "")
+        label = self.label(vip)
         changes = self.statuses(vip.name, label)
         down_ns = next((at for at, status in changes if status == "DOWN"), None)
         up_ns = next((at for at, status in changes if status == "UP" and down_ns is not None and at > down_ns), None)
         return ServerStory(label, tuple(changes), down_ns, up_ns)
+
+    def label(self, vip: Vip) -> str:
+        """Return the label of the victim's server of one VIP; empty when it has none."""
+        return next((server.label for server in vip.real_server if server.node == self.node), "")
+
+    def held(self, vip: str, label: str) -> list[ServerSample]:
+        """Return what the balancer said of a server while the fault was in effect."""
+        return [
+            sample for sample in self.samples
+            if sample.vip == vip and sample.label == label and self.begun_ns <= sample.at_ns < self.ending_ns
+        ]  # fmt: skip
 
     def longest_gap_s(self, vip: str, label: str) -> float:
         """Return the longest time, from the fault's begin to the traffic's end, for which nothing was heard of a server."""
@@ -95,6 +108,14 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
             if sample.vip == vip and sample.label == label and (not changes or changes[-1][1] != sample.status):
                 changes.append((sample.at_ns, sample.status))
         return changes
+
+
+class Episodes(Protocol):
+    """Several faults that belong together."""
+
+    @property
+    def episodes(self) -> tuple[Episode, ...]:
+        """Those that traffic went through."""
 
 
 GAP_LIMIT_S = 2.0  # a watch that was blind for this long may have missed a change

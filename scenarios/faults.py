@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from compose.lab import CanCrashNodes, CanPauseNodes, CanSteerBalancer, CanStopServices, Lab
+from lbconfig.site import RealServer, ServiceKind, Vip
 
 
 class MissingAbilityError(Exception):
@@ -22,7 +23,7 @@ class Fault(Protocol):
 
     @property
     def node(self) -> str:
-        """The victim."""
+        """The victim; empty where no single node is."""
 
     def begin(self, lab: Lab) -> None:
         """Do it; return when it is in effect. Raises MissingAbilityError."""
@@ -49,6 +50,52 @@ class ServicesKilled(msgspec.Struct, frozen=True):
         if isinstance(lab, CanStopServices):
             for vip in lab.site.vip:
                 lab.start_service(self.node, vip.service)
+
+
+class ServiceKilled(msgspec.Struct, frozen=True):
+    """One service of a node is killed; the node's other services know nothing of it."""
+
+    node: str
+    service: ServiceKind
+
+    @property
+    def name(self) -> str:
+        """Which service stopped."""
+        return f"{self.service} service stopped"
+
+    def begin(self, lab: Lab) -> None:
+        """Kill it."""
+        if not isinstance(lab, CanStopServices):
+            raise MissingAbilityError("stop services")
+        lab.kill_service(self.node, self.service)
+
+    def end(self, lab: Lab) -> None:
+        """Start it again."""
+        if isinstance(lab, CanStopServices):
+            lab.start_service(self.node, self.service)
+
+
+class EveryServerKilled(msgspec.Struct, frozen=True):
+    """All services of all nodes are killed: no VIP has a real server left."""
+
+    node: str = ""
+    name: str = "every real server stopped"
+
+    def begin(self, lab: Lab) -> None:
+        """Kill them, VIP by VIP."""
+        if not isinstance(lab, CanStopServices):
+            raise MissingAbilityError("stop services")
+        for vip in lab.site.vip:
+            for server in vip.real_server:
+                lab.kill_service(server.node, vip.service)
+
+    def end(self, lab: Lab) -> None:
+        """Start them again, one node after the other."""
+        if isinstance(lab, CanStopServices):
+            for node in lab.site.node:
+                for vip in lab.site.vip:
+                    if any(server.node == node.name for server in vip.real_server):
+                        lab.start_service(node.name, vip.service)
 
 
 class NodeCrashed(msgspec.Struct, frozen=True):
@@ -95,17 +142,66 @@ class NodeHalted(msgspec.Struct, frozen=True):
 
     def begin(self, lab: Lab) -> None:
         """Halt its real servers, VIP by VIP."""
-        if not isinstance(lab, CanSteerBalancer):
-            raise MissingAbilityError("steer the balancer")
-        for vip in lab.site.vip:
-            for server in vip.real_server:
-                if server.node == self.node:
-                    lab.balancer.halt(vip.name, server.label)
+        _set_state(lab, self.node, "halt")
 
     def end(self, lab: Lab) -> None:
         """Put them online again."""
-        if isinstance(lab, CanSteerBalancer):
-            for vip in lab.site.vip:
-                for server in vip.real_server:
-                    if server.node == self.node:
-                        lab.balancer.online(vip.name, server.label)
+        _put_online(lab, self.node)
+
+
+class NodeDrained(msgspec.Struct, frozen=True):
+    """An operator drains all real servers of a node at the balancer, as the site does it."""
+
+    node: str
+    name: str = "node drained"
+
+    def begin(self, lab: Lab) -> None:
+        """Drain its real servers, VIP by VIP."""
+        _set_state(lab, self.node, "drain")
+
+    def end(self, lab: Lab) -> None:
+        """Put them online again."""
+        _put_online(lab, self.node)
+
+
+class BalancerReloaded(msgspec.Struct, frozen=True):
+    """An operator reloads the balancer; before that, all real servers of a node may be drained or halted."""
+
+    node: str = ""
+    state: Literal["drain", "halt"] | None = None
+
+    @property
+    def name(self) -> str:
+        """What was reloaded, in which state."""
+        return {None: "balancer reloaded", "drain": "reloaded while drained", "halt": "reloaded while halted"}[self.state]
+
+    def begin(self, lab: Lab) -> None:
+        """Bring the servers into their state, then reload."""
+        if not isinstance(lab, CanSteerBalancer):
+            raise MissingAbilityError("reload the balancer")
+        if self.state is not None:
+            _set_state(lab, self.node, self.state)
+        lab.reload_balancer()
+
+    def end(self, lab: Lab) -> None:
+        """Put the servers online again; a reload itself has nothing to undo."""
+        if self.state is not None:
+            _put_online(lab, self.node)
+
+
+def _set_state(lab: Lab, node: str, state: Literal["drain", "halt"]) -> None:
+    if not isinstance(lab, CanSteerBalancer):
+        raise MissingAbilityError("steer the balancer")
+    change = {"drain": lab.balancer.drain, "halt": lab.balancer.halt}[state]
+    for vip, server in _servers_of(lab, node):
+        change(vip.name, server.label)
+
+
+def _put_online(lab: Lab, node: str) -> None:
+    if isinstance(lab, CanSteerBalancer):
+        for vip, server in _servers_of(lab, node):
+            lab.balancer.online(vip.name, server.label)
+
+
+def _servers_of(lab: Lab, node: str) -> list[tuple[Vip, RealServer]]:
+    return [(vip, server) for vip in lab.site.vip for server in vip.real_server if server.node == node]

@@ -33,7 +33,8 @@ def pictures_of(site: Site, operations: pl.DataFrame, episodes: Sequence[Episode
         ],
         traffic=[series for vip in site.vip for series in _traffic(vip, operations, started_ns)],
         faults=[
-            (f"{e.fault}: {e.node}", seconds(e.begun_ns - started_ns), seconds(e.ended_ns - started_ns)) for e in episodes
+            (_title(episode), seconds(episode.begun_ns - started_ns), seconds(episode.ended_ns - started_ns))
+            for episode in episodes
         ],
     )
 
@@ -61,6 +62,10 @@ def timeline(vip: Vip, episode: Episode, operations: pl.DataFrame) -> Timeline:
     return Timeline(
         vip=vip.name, fault=f"{episode.node}: {episode.fault}", events=sorted(events, key=lambda event: event.at_s)
     )
+
+
+def _title(episode: Episode) -> str:
+    return f"{episode.fault}: {episode.node}" if episode.node else episode.fault
 
 
 def _on_the_victim(vip: Vip, episode: Episode, operations: pl.DataFrame) -> list[str]:

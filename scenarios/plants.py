@@ -35,7 +35,13 @@ class Plant(msgspec.Struct, frozen=True):
 
 def plants(site: Site) -> tuple[Plant, ...]:
     """Return every plant for a site."""
-    return (*_balancer_plants(site), *_node_plants(site), *_network_plants(site), *_load_plants(site))
+    return (
+        *_balancer_plants(site),
+        *_node_plants(site),
+        *_network_plants(site),
+        *_maintenance_plants(site),
+        *_load_plants(site),
+    )
 
 
 def plant_named(site: Site, plant_id: str) -> Plant:
@@ -118,6 +124,31 @@ def _network_plants(site: Site) -> tuple[Plant, ...]:
         ),
         Plant("bit-flipped", "a relay flips one bit of pixel data of an image", "DICOM-2", dicom, Defects(relays=relays)),
     )
+
+
+def _maintenance_plants(site: Site) -> tuple[Plant, ...]:
+    """Return the plants of the profile `maintenance`; most of them undo what a hardened site mends."""
+    dicom, hl7, dmwl, https = (site.vip_of(service).name for service in ("dicom", "hl7", "dmwl", "https"))
+    first = {vip.name: vip.real_server[0] for vip in site.vip}
+    page = next((vip.fallback for vip in site.vip if vip.fallback), None)
+    address = f"{page.address}:{page.port}" if page else f"{site.balancer.address}:9081"
+    planted = (
+        _edited("table-not-taught", "the persistence table is not taught to the next process", "PERSIST-3", dmwl,
+                (r"^(\s*stick-table .*?) peers \S+", r"\1")),
+        _edited("health-of-another-service", "the worklist's health is that of the DICOM service", "FAILOVER-3", dmwl,
+                *((rf"^(\s*server {server.label} .*?) check inter .*? rise \d+", rf"\1 track {dicom}/{other.label}")
+                  for server, other in zip(site.vip_of("dmwl").real_server, site.vip_of("dicom").real_server, strict=False))),
+        _edited("health-by-connecting", "the health check connects and asks nothing", "HEALTH-2", hl7,
+                (r"^\s*(?:option tcp-check|tcp-check .*)\n", "")),
+        _edited("web-page-for-devices", "the fallback is a web page", "FAILOVER-5", dicom,
+                (rf"^(\s*)(server {first[dicom].label} .*)$", rf"\1server backup {address} backup non-stick\n\1\2")),
+        _edited("pinned-sources", "a rule leads every source to one server, drained or not", "DRAIN-1", https,
+                (rf"^(\s*)(server {first[https].label} .*)$",
+                 rf"\1use-server {first[https].label} if {{ src {site.clients.network} }}\n\1\2")),
+        Plant("states-not-taken-up", "a new process does not take up the states of servers", "RELOAD-1", hl7,
+              Defects(configuration=(ConfigurationEdit(None, r"^\s*load-server-state-from-file .*\n", ""),))),
+    )  # fmt: skip
+    return tuple(msgspec.structs.replace(plant, profile="maintenance") for plant in planted)
 
 
 def _load_plants(site: Site) -> tuple[Plant, ...]:

@@ -6,12 +6,11 @@ from lbconfig.site import Vip
 from scenarios.checkers.failback import judge_failback
 from scenarios.checkers.halted import judge_halted
 from scenarios.checkers.health import judge_health
-from scenarios.checkers.loss import judge_loss
 from scenarios.checkers.recovery import judge_recovery
 from scenarios.conftest import Judge
 from scenarios.episodes import Episode
-from scenarios.findings import Finding, passed
-from scenarios.run import STORED_KINDS, Run
+from scenarios.maintenance import nothing_lost
+from scenarios.run import Run
 
 
 @pytest.mark.check("HEALTH-1")
@@ -38,13 +37,4 @@ def test_nobody_is_forced_back_when_the_node_returns(run: Run, node_died: Episod
 def test_a_halted_node_keeps_no_session_and_loses_nothing(run: Run, node_halted: Episode, vip: Vip, judge: Judge) -> None:
     """Halt a node's real servers under traffic: no session remains, the other node carries on."""
     operations = run.operations(vip.service, [node_halted.workload])
-    judge(judge_halted(vip, node_halted, operations, _nothing_lost(run, vip, node_halted)))
-
-
-def _nothing_lost(run: Run, vip: Vip, episode: Episode) -> Finding:
-    if vip.service == "dmwl":
-        return passed("a worklist takes nothing that could be lost", measured={"acknowledged": 0, "lost": 0})
-    operations = run.operations(vip.service, [episode.workload], kinds=STORED_KINDS)
-    receipts = run.receipts(vip.service)
-    own = receipts.filter(receipts["key"].is_in(operations["key"].unique().to_list()))
-    return judge_loss(operations, own, at_least=10, payload="payloads")
+    judge(judge_halted(vip, node_halted, operations, nothing_lost(run, vip, [node_halted])))

@@ -14,15 +14,15 @@ from scenarios.faults import NodeCrashed, NodePaused
 from scenarios.findings import Finding
 from scenarios.load.payloads import ORDER_STATION, ordered_by
 from scenarios.run import STORED_KINDS, PlacedOrder, Run
+from scenarios.scripts import NODE_HUNG
 from simulators.dicom.worklist_client import WorklistQuery
 from simulators.operations import SEQUENCE_BITS, Identity, Kind, Outcome
 
 PAYLOADS = {"dicom": "images", "hl7": "messages", "https": "notes"}
 AT_LEAST = {"dicom": 400, "hl7": 1000, "https": 400}
 ORDERS_AT_LEAST = 100
-RESENDING = tuple(
-    fault(node="").name for fault in (NodeCrashed, NodePaused)
-)  # trials in which messages have to be sent again
+# trials in which messages have to be sent again
+RESENDING = (NodeCrashed(node="").name, NodePaused(node="").name, NODE_HUNG)
 
 
 @pytest.mark.check("LOSS-1")

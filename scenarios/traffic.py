@@ -71,6 +71,11 @@ class Living:
         self.failure: BaseException | None = None
         self._talker = talker
         self._workload = workload
+        self._finish = threading.Event()
+
+    def finish_work(self) -> None:
+        """End the open session after what is under way, then go on over a new one."""
+        self._finish.set()
 
     def say_once(self, leave: threading.Event, *, tries_at_most: int | None = None) -> None:
         """Say one thing, again and again with the same identity, until it is acknowledged or there is no more time."""
@@ -96,7 +101,8 @@ class Living:
             while not leave.is_set():
                 with may_connect if sticky else contextlib.nullcontext():
                     self.say_once(leave)
-                    if sticky:
+                    if sticky or self._finish.is_set():
+                        self._finish.clear()
                         self._talker.hang_up()
                 leave.wait(PACE_S)
             self._talker.hang_up()
@@ -128,6 +134,7 @@ class Traffic:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self.living: list[Living] = []
+        self.work_finished_ns = 0
 
     @property
     def residents(self) -> list[Living]:
@@ -169,6 +176,13 @@ class Traffic:
     def stop_new_sources(self) -> None:
         """Let no further new source come."""
         self._no_more_new.set()
+
+    def finish_work(self) -> None:
+        """Let established sources end their sessions, as people do whose work is done, and come again."""
+        self.work_finished_ns = time.monotonic_ns()
+        for living in self.residents:
+            if living.source.role is Role.ESTABLISHED:
+                living.finish_work()
 
     def stop(self, within_s: float) -> None:
         """Let every source end what it is at, and leave.
