@@ -6,7 +6,7 @@ SITE ?= lbconfig/sites/loopback.toml
 ARGS ?=
 SEED ?= 0
 
-.PHONY: accept test lint bench plants programs clean
+.PHONY: accept test lint bench plants programs docker-programs images clean
 
 accept: .venv/.installed programs
 	$(BIN)/preflight accept --site "$(SITE)" --out "$(OUT)" $(ARGS)
@@ -29,6 +29,13 @@ plants: .venv/.installed-dev programs
 
 programs:
 	@./install-programs haproxy dcmtk
+
+docker-programs:
+	@./install-programs docker.io iptables debootstrap docker-compose
+
+images: .venv/.installed docker-programs
+	$(BIN)/python -m compose.engine start
+	compose/images/build
 
 .venv/.made:
 	$(PYTHON) -m venv .venv

@@ -12,10 +12,10 @@ from lbconfig.site import Site
 
 from .container_balancer import FALLBACKS_FILE
 from .lab import LabError
-from .layout import LAB, UnitFiles
+from .layout import LAB, UnitFiles, authority_file, open_files
 
 CHECK_PROGRAM = "/usr/local/sbin/haproxy-answers"  # in the image
-FD_LIMIT = 65536  # compose.yaml gives each balancer as many open files
+_NO_STATES = "1\n"  # the format's version, and nothing: no state is known before the first start
 UnitEditor = Callable[[str, str, str], str]
 
 
@@ -31,7 +31,7 @@ def write_balancer_files(site: Site, run: Path, edit: UnitEditor = _as_rendered)
     site : Site
         A site with a pair.
     run : Path
-        The run folder.
+        The run folder, with the certificate of the lab's authority: health checks over TLS verify with it.
     edit : callable of (unit, file name, text) to text
         Changes a rendered file before it is written: planted defects.
 
@@ -46,7 +46,12 @@ def write_balancer_files(site: Site, run: Path, edit: UnitEditor = _as_rendered)
         files = UnitFiles(run, unit.name)
         inside = UnitFiles(Path(LAB), unit.name)
         files.directory.mkdir(parents=True, exist_ok=True)
-        runtime = haproxy.Runtime(runtime_socket=str(inside.runtime_socket), fd_limit=FD_LIMIT)
+        files.server_states.write_text(_NO_STATES)
+        files.ca.write_bytes(authority_file(run).read_bytes())
+        runtime = haproxy.Runtime(
+            runtime_socket=str(inside.runtime_socket), fd_limit=open_files(), server_state_file=str(inside.server_states),
+            ca_file=str(inside.ca),
+        )  # fmt: skip
         checked = keepalived.KeepalivedRuntime(check_program=CHECK_PROGRAM, runtime_socket=str(inside.runtime_socket))
         try:
             texts = {

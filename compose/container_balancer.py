@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from .keeper import descendants
 
 FALLBACKS_FILE = "fallbacks.json"  # addresses and ports of the pages that this unit serves itself
 _GRACE_S = 3.0
+_POLL_S = 0.02
 _REQUEST_BYTES = 4096
 _REQUEST_S = 2.0
 _FALLBACK_BACKLOG = 128
@@ -68,7 +70,7 @@ class Unit:
         subprocess.run(["iptables-restore", str(rules)], check=True)
         for number, (address, port) in enumerate(json.loads((self._directory / FALLBACKS_FILE).read_text()), 1):
             self._start_fallback(f"fallback-{number}", address, port)
-        self._start(_HAPROXY)
+        self._start_haproxy()
         self._start(_KEEPALIVED)
 
     def answer(self, request: bytes) -> dict[str, Any]:
@@ -111,18 +113,26 @@ class Unit:
             self._end(name)
 
     def _start(self, name: str, *, inherited: tuple[int, ...] = ()) -> None:
-        """Start a program with its log; its sockets of an earlier life are removed."""
+        """Start a program with its log, unless it runs."""
         if name in self._pids:
             return
-        if name == _HAPROXY:
-            for left in ("master.sock", "haproxy.sock"):
-                (self._directory / left).unlink(missing_ok=True)
         with (self._directory / f"{name}.log").open("ab") as log:
             started = subprocess.Popen(
                 self._commands[name], stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=inherited, cwd="/"
             )
         started.returncode = 0  # it is reaped here, by its pid, and not by the object
         self._pids[name] = started.pid
+
+    def _start_haproxy(self) -> None:
+        """Start HAProxy and wait for its socket: a keepalived that comes first finds it dead, and gives the VIPs away."""
+        answers = self._directory / "haproxy.sock"
+        if _HAPROXY not in self._pids:
+            for left in (self._directory / "master.sock", answers):
+                left.unlink(missing_ok=True)  # of an earlier life
+            self._start(_HAPROXY)
+        deadline = time.monotonic() + _GRACE_S
+        while not answers.exists() and _HAPROXY in self._pids and time.monotonic() < deadline:
+            self._ended(_HAPROXY, _POLL_S)
 
     def _start_fallback(self, name: str, address: str, port: int) -> None:
         with socket.create_server((address, port), backlog=_FALLBACK_BACKLOG) as listener:
@@ -132,10 +142,8 @@ class Unit:
 
     def _haproxy_dies(self) -> None:
         self._hung = False
-        for pid in self._family(_HAPROXY):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._wait_until_gone(_HAPROXY)
+        self._signal_family(_HAPROXY, signal.SIGKILL)
+        self._ended(_HAPROXY, _GRACE_S)
 
     def _haproxy_hangs(self) -> None:
         self._hung = _HAPROXY in self._pids
@@ -151,7 +159,7 @@ class Unit:
     def _mend(self) -> None:
         self._haproxy_goes_on()
         self.reap()
-        self._start(_HAPROXY)
+        self._start_haproxy()
         self._start(_KEEPALIVED)
 
     def _family(self, name: str) -> list[int]:
@@ -169,14 +177,15 @@ class Unit:
     def _end(self, name: str) -> None:
         """End a program in good order, or else by force."""
         self._signal(name, signal.SIGTERM)
-        if not self._wait_until_gone(name):
+        if not self._ended(name, _GRACE_S):
             self._signal_family(name, signal.SIGKILL)
-            self._wait_until_gone(name)
+            self._ended(name, _GRACE_S)
 
-    def _wait_until_gone(self, name: str) -> bool:
+    def _ended(self, name: str, within_s: float) -> bool:
+        """Wait until a program has ended; false when it still runs after that time."""
         if name in self._pids:
             ended = os.pidfd_open(self._pids[name])  # not reaped yet, so the pid is still its own
-            select.select([ended], [], [], _GRACE_S)
+            select.select([ended], [], [], within_s)
             os.close(ended)
             self.reap()
         return name not in self._pids

@@ -6,17 +6,19 @@ The folder lies on the host, is the containers' `/lab` (each sees only its part 
     config/                 ca.pem, certificates/<node>/                       nodes, tester, workers (read-only)
     control/                keeper.sock: the container keeper on the host      tester
     nodes/<name>/           what container_node starts from, and its records   nodes (all of nodes/), tester
-    balancers/<unit>/       haproxy.cfg, keepalived.conf, filter.rules, haproxy.log, keepalived.log, haproxy.sock,
-                            master.sock, control.sock                          that unit, tester (all of balancers/)
+    balancers/<unit>/       haproxy.cfg, keepalived.conf, filter.rules, server.states, ca.pem, haproxy.log,
+                            keepalived.log, haproxy.sock, master.sock, control.sock   that unit, tester (all of balancers/)
 
 Variables of compose.yaml, all with defaults: PREFLIGHT_RUN (the run folder on the host), PREFLIGHT_SUBNET (the first three
 octets of the lab's network), PREFLIGHT_OUT (where reports go), PREFLIGHT_CHECKOUT (where the code is), PREFLIGHT_IMAGES (the
-tag of the images), PREFLIGHT_LAB (1 when the folder was rendered on the host; else the service `prepare` renders it).
+tag of the images), PREFLIGHT_OPEN_FILES (of each process: `open_files()`), PREFLIGHT_LAB (1 when the folder was rendered on
+the host; else the service `prepare` renders it).
 """
 
 from __future__ import annotations
 
 import ipaddress
+import resource
 from pathlib import Path, PurePosixPath
 
 LAB = PurePosixPath("/lab")  # the run folder, in every container
@@ -25,6 +27,12 @@ ROUTER = 1  # last octet of everybody's default route: the tester holds it, the 
 TESTER = 20
 LOAD_MASTER = 21
 WORKERS = range(64, 96)  # last octets that scaled workers get
+_MOST_OPEN_FILES = 100_000  # enough for 40,000 connections through a balancer, two each
+
+
+def authority_file(run: Path) -> Path:
+    """Return the certificate of the authority that the lab's nodes are trusted by."""
+    return run / "config" / "ca.pem"
 
 
 class UnitFiles:
@@ -40,6 +48,13 @@ class UnitFiles:
         self.runtime_socket = self.directory / "haproxy.sock"
         self.master_socket = self.directory / "master.sock"
         self.control_socket = self.directory / "control.sock"
+        self.server_states = self.directory / "server.states"
+        self.ca = self.directory / "ca.pem"
+
+
+def open_files() -> int:
+    """Return how many files a process of the lab may open: as many as this one may be allowed, 100,000 at most."""
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], _MOST_OPEN_FILES)
 
 
 def tester_network(routed_network: str) -> ipaddress.IPv4Network:
@@ -50,9 +65,9 @@ def tester_network(routed_network: str) -> ipaddress.IPv4Network:
 def worker_network(routed_network: str, octet: int) -> ipaddress.IPv4Network:
     """Return the part of the routed clients' network whose addresses the worker with this last octet has.
 
-    The upper half is cut in 256, one for each last octet, so that no two workers use an address twice.
+    The upper half is cut into as many parts as there can be workers, so that no two of them use an address twice.
     """
     upper = list(ipaddress.IPv4Network(routed_network).subnets(prefixlen_diff=1))[1]
-    size = upper.num_addresses // 256
-    first = int(upper.network_address) + octet * size
+    size = upper.num_addresses // len(WORKERS)
+    first = int(upper.network_address) + WORKERS.index(octet) * size
     return ipaddress.IPv4Network((first, 32 - (size.bit_length() - 1)))

@@ -87,6 +87,7 @@ def _global(own: Unit) -> Iterator[str]:
     yield "vrrp_version 3"  # version 2 counts in seconds
     yield "script_user root"
     yield "enable_script_security"
+    yield "vrrp_priority -20"  # one that is kept waiting by others' work looks dead to the other unit
     yield "vrrp_garp_master_refresh 5"  # a switch or client that missed the first announcement learns of it soon
 
 

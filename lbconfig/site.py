@@ -184,7 +184,7 @@ class Pair(_Part, frozen=True, kw_only=True):
     check_timeout_s: Annotated[float, Meta(ge=0.1, le=60)] = 1.0
     check_fall: Annotated[int, Meta(ge=1, le=10)] = 2
     takeover_s: Seconds = 1.5
-    hung_takeover_s: Seconds = 4.0
+    hung_takeover_s: Seconds = 5.0
     replication_s: Seconds = 2.0
 
 
