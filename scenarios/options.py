@@ -12,6 +12,7 @@ from scenarios.catalogue import BY_ID, PROFILES
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_SITE = ROOT / "lbconfig" / "sites" / "loopback.toml"
+HARDENED_SITE = ROOT / "lbconfig" / "sites" / "hardened_loopback.toml"
 DEFAULT_OUT = Path("out") / "report"
 MOST_PROCESSES = 64
 MOST_EXAMS = 1_000_000_000  # a year, as in a site file

@@ -34,14 +34,21 @@ class Plant(msgspec.Struct, frozen=True):
 
 
 def plants(site: Site) -> tuple[Plant, ...]:
-    """Return every plant for a site."""
-    return (
+    """Return every plant for a site.
+
+    One that its check could not be seen to catch is none: where the site waives that check anyway, or has not the setting that
+    the plant breaks.
+    """
+    known = (
         *_balancer_plants(site),
         *_node_plants(site),
         *_network_plants(site),
+        *_health_check_plants(site),
         *_maintenance_plants(site),
         *_load_plants(site),
     )
+    waived = {waiver.check for waiver in site.waiver}
+    return tuple(plant for plant in known if not waived & {plant.check, f"{plant.check}/{plant.vip}"})
 
 
 def plant_named(site: Site, plant_id: str) -> Plant:
@@ -126,6 +133,65 @@ def _network_plants(site: Site) -> tuple[Plant, ...]:
     )
 
 
+def _health_check_plants(site: Site) -> tuple[Plant, ...]:
+    """Return what can be wrong with what a health check says or wants; none where it only connects."""
+    planted = []
+    for vip in site.vip:
+        check = vip.health_check
+        if vip.service == "dicom" and check.kind == "dicom-echo":
+            title = (check.called_ae or site.dicom.ae_title).ljust(16).encode().hex()
+            planted += [
+                _edited(
+                    "check-for-another-ae",
+                    "the health check calls an AE title that the nodes do not have",
+                    "REACH-1",
+                    vip.name,
+                    (title, b"NOBODY".ljust(16).hex()),
+                ),
+                _in_maintenance(
+                    _edited(
+                        "any-answer-will-do",
+                        "the health check says something and wants no answer",
+                        "HEALTH-2",
+                        vip.name,
+                        (r"^\s*tcp-check expect .*\n", ""),
+                    )
+                ),
+            ]
+        if check.kind == "mllp":
+            planted.append(
+                _edited(
+                    "check-wants-another-answer",
+                    "the health check wants AA where the nodes answer otherwise",
+                    "REACH-1",
+                    vip.name,
+                    (f"|{check.answer}|".encode().hex().upper(), b"|AA|".hex().upper()),
+                )
+            )
+        if check.kind == "https":
+            planted.append(
+                _edited(
+                    "check-of-no-page",
+                    "the health check asks for a page that there is not",
+                    "REACH-1",
+                    vip.name,
+                    (r"^(\s*http-check send meth GET uri) \S+", r"\1/nothing"),
+                )
+            )
+            planted.append(
+                _in_maintenance(
+                    _edited(
+                        "patient-health-check",
+                        "the health check waits a minute for an answer",
+                        "HEALTH-2",
+                        vip.name,
+                        (r"^(\s*timeout check) .*$", r"\1 60s"),
+                    )
+                )
+            )
+    return tuple(planted)
+
+
 def _maintenance_plants(site: Site) -> tuple[Plant, ...]:
     """Return the plants of the profile `maintenance`; most of them undo what a hardened site mends."""
     dicom, hl7, dmwl, https = (site.vip_of(service).name for service in ("dicom", "hl7", "dmwl", "https"))
@@ -148,7 +214,7 @@ def _maintenance_plants(site: Site) -> tuple[Plant, ...]:
         Plant("states-not-taken-up", "a new process does not take up the states of servers", "RELOAD-1", hl7,
               Defects(configuration=(ConfigurationEdit(None, r"^\s*load-server-state-from-file .*\n", ""),))),
     )  # fmt: skip
-    return tuple(msgspec.structs.replace(plant, profile="maintenance") for plant in planted)
+    return tuple(_in_maintenance(plant) for plant in planted)
 
 
 def _load_plants(site: Site) -> tuple[Plant, ...]:
@@ -186,6 +252,10 @@ def _load_plants(site: Site) -> tuple[Plant, ...]:
         Plant("generator-starved", "other processes take the CPU from the generator", "LOAD-1", dicom,
               Defects(cpu_hogs_per_core=HOGS_PER_CORE), "load", "unknown"),
     )  # fmt: skip
+
+
+def _in_maintenance(plant: Plant) -> Plant:
+    return msgspec.structs.replace(plant, profile="maintenance")
 
 
 def _edited(plant_id: str, breaks: str, check: str, vip: str, *edits: tuple[str, str]) -> Plant:

@@ -1,11 +1,14 @@
-"""Which plants are tried: all of them, or a seeded sample."""
+"""Which plants are tried, and on which site: all of them, or a seeded sample.
+
+What the default site cannot show, because it waives the check or has not the setting, is tried on the hardened one.
+"""
 
 import random
 
 import pytest
 
 from lbconfig.site_file import load_site
-from scenarios.options import DEFAULT_SITE
+from scenarios.options import DEFAULT_SITE, HARDENED_SITE
 from scenarios.plants import plants
 
 
@@ -17,8 +20,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     profile = metafunc.config.getoption("--plant-profile")
-    known = [plant for plant in plants(load_site(DEFAULT_SITE)) if profile in (plant.profile, "all")]
+    default = plants(load_site(DEFAULT_SITE))
+    ids = {plant.id for plant in default}
+    tried = [(DEFAULT_SITE, plant) for plant in default]
+    tried += [(HARDENED_SITE, plant) for plant in plants(load_site(HARDENED_SITE)) if plant.id not in ids]
+    known = [(site, plant) for site, plant in tried if profile in (plant.profile, "all")]
     count = metafunc.config.getoption("--sample")
     if count is not None:
         known = random.Random(metafunc.config.getoption("--sample-seed")).sample(known, min(count, len(known)))
-    metafunc.parametrize("plant", known, ids=[plant.id for plant in known])
+    metafunc.parametrize(("site", "plant"), known, ids=[plant.id for _, plant in known])

@@ -12,11 +12,11 @@ RUN_WITHIN_S = 600
 CODES = {"fail": ("fail", 1), "unknown": ("incomplete", 3)}  # what the whole report says then, and the command's code
 
 
-def test_the_named_check_catches_it_on_the_named_vip(plant: Plant, tmp_path: Path) -> None:
+def test_the_named_check_catches_it_on_the_named_vip(site: Path, plant: Plant, tmp_path: Path) -> None:
     out = tmp_path / "report"
     command = [
         sys.executable, "-m", "preflight", "accept", "--plant", plant.id, "--profile", plant.profile, "--only", plant.check,
-        "--out", str(out),
+        "--site", str(site), "--out", str(out),
     ]  # fmt: skip
     command += ["--duration", "60"] if plant.profile == "soak" else []
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_WITHIN_S, check=False)

@@ -9,10 +9,10 @@ from reports.verdict import Report
 from scenarios.acceptance import Acceptance, required_verdicts
 from scenarios.catalogue import CATALOGUE
 from scenarios.findings import Finding, failed, passed, skipped, unknown
-from scenarios.options import DEFAULT_SITE, Options
+from scenarios.options import DEFAULT_SITE, HARDENED_SITE, Options
 from scenarios.plants import plants
 
-SITE = load_site(DEFAULT_SITE)
+SITE, HARDENED = load_site(DEFAULT_SITE), load_site(HARDENED_SITE)
 WAIVER = Waiver(check="HALT-1/HL7", by="J. Doe", why="fixed in May", until=datetime.date(2099, 1, 1))
 
 
@@ -97,7 +97,21 @@ def test_the_sites_own_list_decides_and_the_rest_is_untested() -> None:
 
 
 def test_every_check_that_is_built_has_a_plant_that_it_must_catch() -> None:
-    assert {plant.check for plant in plants(SITE)} == {check.id for check in CATALOGUE if check.built}
+    caught = {plant.check for site in (SITE, HARDENED) for plant in plants(site)}
+    assert caught == {check.id for check in CATALOGUE if check.built}
+
+
+def test_a_check_that_a_site_waives_has_no_plant_there() -> None:
+    waived = {waiver.check for waiver in SITE.waiver}
+    assert "HEALTH-2" in waived
+    assert not [plant for plant in plants(SITE) if waived & {plant.check, f"{plant.check}/{plant.vip}"}]
+    assert "health-by-connecting" in {plant.id for plant in plants(HARDENED)}
+
+
+def test_every_plant_of_every_shipped_site_has_an_id_of_its_own() -> None:
+    for site in (SITE, HARDENED):
+        ids = [plant.id for plant in plants(site)]
+        assert len(set(ids)) == len(ids)
 
 
 def test_the_catalogue_names_every_check_once() -> None:
