@@ -23,6 +23,7 @@ from reports.terminal import print_verdict
 from reports.writer import ClaimedFolder, read_report
 from scenarios.handover import EXIT_OF
 from scenarios.load.model_table import print_model as print_load_model
+from scenarios.load_runs.half_the_knee import NoKneeError, factor_at_half
 from scenarios.load_runs.plans import under_load
 from scenarios.options import (
     DEFAULT_OUT,
@@ -115,6 +116,9 @@ def load(
     processes: ProcessesOption = 1,
     page: PageOption = None,
     soak: Annotated[bool, typer.Option(help="At the average rate, for long, and judged by SOAK-1.")] = False,
+    half_the_knee_of: Annotated[
+        Path | None, typer.Option(help="The folder of a report with LOAD-4: the rate is half of what that found.")
+    ] = None,
     print_model: Annotated[
         bool, typer.Option(help="Print the clinical load model and its sources, and run nothing.")
     ] = False,
@@ -122,12 +126,15 @@ def load(
     out: Annotated[Path, typer.Option(help="The report's folder.")] = Path("out") / "load",
 ) -> None:
     """Put the load of a hospital on the site, and hand over the report of that run. Exit codes as of `accept`."""
+    asked = _load_options(exams_per_year, duration, factor, shape, processes, page)
+    if half_the_knee_of is not None:
+        asked = _at_half_the_knee(site, asked, half_the_knee_of)
     options = Options(
         site=site,
         profile="soak" if soak else "rate",
         seed=fresh_seed() if seed is None else seed,
         out=out,
-        load=_load_options(exams_per_year, duration, factor, shape, processes, page),
+        load=asked,
     )
     if print_model:
         try:
@@ -218,6 +225,17 @@ def _load_options(
         processes=processes,
         page=page,
     )
+
+
+def _at_half_the_knee(site: Path, asked: LoadOptions, out: Path) -> LoadOptions:
+    if asked.factor is not None:
+        _refuse(f"--factor: expected none beside --half-the-knee-of, found {asked.factor:g}")
+    try:
+        factor = factor_at_half(under_load(_site(site), asked), out)
+    except NoKneeError as error:
+        _refuse(f"--half-the-knee-of {out}: {error}")
+    Console().print(f"half the knee of {out}: {factor:.3g} times the peak hour's rate", highlight=False)
+    return msgspec.structs.replace(asked, factor=factor)
 
 
 def _accept(options: Options) -> NoReturn:

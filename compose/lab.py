@@ -38,13 +38,14 @@ class MisbehavingService(msgspec.Struct, frozen=True):
 class Relayed(msgspec.Struct, frozen=True):
     """A real server that the balancer reaches through a relay.
 
-    The relay holds back what goes to the node by `delay_s` seconds, or, without a delay, flips one bit of pixel data of each
-    large image.
+    The relay holds back what goes to the node by `delay_s` seconds; or it ends connections on which nothing goes there for
+    `cut_idle_s` seconds; or, where both are 0, it flips one bit of pixel data of each large image.
     """
 
     node: str
     service: ServiceKind
     delay_s: float = 0.0
+    cut_idle_s: float = 0.0
 
 
 class SentFrom(msgspec.Struct, frozen=True):

@@ -104,7 +104,7 @@ class NativeNodes:
         self.relays: dict[tuple[str, ServiceKind], RelayPoint] = {}
         self._site = site
         self._nodes = nodes
-        self._relayed = {self.endpoint(relay.node, relay.service): relay.delay_s for relay in defects.relays}
+        self._relayed = {self.endpoint(relay.node, relay.service): relay for relay in defects.relays}
         self._keeper = keeper
         self._logs = logs
         self._timeouts = timeouts
@@ -202,7 +202,8 @@ class NativeNodes:
             point = RelayPoint(endpoint, endpoint.address, listener.getsockname()[1])
             settings = RelaySettings(
                 listen_fd=FIRST_FD, upstream_address=endpoint.address, upstream_port=endpoint.port,
-                source_address=self._site.balancer.address, delay_s=self._relayed[endpoint],
+                source_address=self._site.balancer.address, delay_s=self._relayed[endpoint].delay_s,
+                cut_idle_s=self._relayed[endpoint].cut_idle_s,
             )  # fmt: skip
             directory = self._nodes[endpoint.node].directory
             path = directory / "settings" / f"{endpoint.service}-relay.json"

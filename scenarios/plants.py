@@ -249,6 +249,8 @@ def _load_plants(site: Site) -> tuple[Plant, ...]:
             _lying(site, "memory-leak", "a node never frees some memory of every web request", "SOAK-1", https,
                    Misbehaviour.LEAKS_MEMORY),
             profile="soak"),
+        Plant("idle-lines-cut", "something on the way ends HL7 lines on which nothing was said for a second", "SOAK-1", hl7,
+              Defects(relays=tuple(Relayed(node.name, "hl7", cut_idle_s=1.0) for node in site.node)), "soak"),
         Plant("generator-starved", "other processes take the CPU from the generator", "LOAD-1", dicom,
               Defects(cpu_hogs_per_core=HOGS_PER_CORE), "load", "unknown"),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from scenarios.checkers.storm import judge_storm
 from scenarios.conftest import Judge, Session
 from scenarios.findings import Finding
 from scenarios.load.intended import intended_arrivals, intended_at_rates
-from scenarios.load_runs.plans import as_asked
+from scenarios.load_runs.plans import as_asked, soaked_as_asked
 from scenarios.load_runs.process import LoadRun
 from scenarios.load_runs.stories import PAIRED
 from scenarios.run import Run
@@ -81,16 +81,15 @@ def test_the_knee_and_what_saturates_there(session: Session, run: Run, steps: Lo
 
 
 @pytest.mark.check("SOAK-1")
-def test_nothing_grows_and_nothing_aborts(run: Run, soak: LoadRun, vip: Vip, judge: Judge) -> None:
+def test_nothing_grows_and_nothing_aborts(session: Session, run: Run, soak: LoadRun, vip: Vip, judge: Judge) -> None:
     """Put the average rate on all VIPs for long; watch every process's memory."""
     operations = _operations(run, soak, vip)
     connections = _logged(run, vip, soak.started_ns, soak.ended_ns)
-    judge(
-        judge_soak(
-            vip, operations, soak.arrivals(), soak.parts, intended=intended_arrivals(soak.plan, vip.service),
-            connections=connections, begun_ns=soak.started_ns, ended_ns=soak.ended_ns,
-        )
+    finding = judge_soak(
+        vip, operations, soak.arrivals(), soak.parts, intended=intended_arrivals(soak.plan, vip.service),
+        connections=connections, begun_ns=soak.started_ns, ended_ns=soak.ended_ns,
     )  # fmt: skip
+    judge(soaked_as_asked(finding, run.site, session.options.load))
 
 
 def _carried(run: Run, load: LoadRun, vip: Vip, operations: pl.LazyFrame) -> Finding:

@@ -1,8 +1,9 @@
-"""A relay between balancer and node that damages images, or is slow.
+"""A relay between balancer and node that damages images, is slow, or ends idle lines.
 
 It flips one bit of pixel data in each data set that is large enough, on its way to the node; or it holds what goes there back
-for a while. One process, `python -m simulators.relay SETTINGS.json`, before one service. To flip, it follows the PDUs
-that come from the client, so that it never touches a header: only the value of Pixel Data (7FE0,0010) within a P-DATA-TF.
+for a while; or it ends connections on which nothing goes there for some time. One process,
+`python -m simulators.relay SETTINGS.json`, before one service. To flip, it follows the PDUs that come from the client, so
+that it never touches a header: only the value of Pixel Data (7FE0,0010) within a P-DATA-TF.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class RelaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Where a relay listens (an inherited socket), where it forwards to, from which address it does, and what it does there.
 
     With `delay_s` above 0 it only holds back, by that many seconds, each piece of what goes to the node (at most 64 KiB);
-    else it flips bits.
+    with `cut_idle_s` above 0 it only ends, in order, a connection on which nothing went to the node for so long; else it
+    flips bits.
     """
 
     listen_fd: int
@@ -37,6 +39,7 @@ class RelaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     upstream_port: int
     source_address: str
     delay_s: float = 0.0
+    cut_idle_s: float = 0.0
 
 
 class BitFlipper:
@@ -141,18 +144,21 @@ class Relay:
             return
         for writer in (to_client, to_server):
             writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        flipper = None if settings.delay_s else BitFlipper()
-        await asyncio.gather(_pump(client, to_server, flipper, settings.delay_s), _pump(server, to_client))
+        flipper = None if settings.delay_s or settings.cut_idle_s else BitFlipper()
+        await asyncio.gather(
+            _pump(client, to_server, flipper, settings.delay_s, settings.cut_idle_s or None), _pump(server, to_client)
+        )
         for writer in (to_client, to_server):
             writer.close()
 
 
 async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flipper: BitFlipper | None = None, delay_s: float = 0.0
-) -> None:
-    """Forward one way until its end, which is passed on: a reset as a reset, an end of stream as one."""
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flipper: BitFlipper | None = None, delay_s: float = 0.0,
+    cut_idle_s: float | None = None,
+) -> None:  # fmt: skip
+    """Forward one way until its end, which is passed on: a reset as a reset, an end of stream, or of patience, as one."""
     try:
-        while chunk := await reader.read(_CHUNK_BYTES):
+        while chunk := await _read(reader, cut_idle_s):
             if delay_s:
                 await asyncio.sleep(delay_s)
             writer.write(flipper.feed(chunk) if flipper else chunk)
@@ -161,6 +167,14 @@ async def _pump(
             writer.write_eof()
     except OSError:
         writer.transport.abort()
+
+
+async def _read(reader: asyncio.StreamReader, within_s: float | None) -> bytes:
+    """Return the next bytes; none at the end of the stream, and when nothing comes in time."""
+    try:
+        return await asyncio.wait_for(reader.read(_CHUNK_BYTES), within_s)
+    except TimeoutError:
+        return b""
 
 
 def main(arguments: list[str]) -> None:

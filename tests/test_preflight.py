@@ -144,3 +144,15 @@ def test_a_report_that_is_not_there_is_exit_2(tmp_path: Path) -> None:
     run = preflight("report", "--out", str(tmp_path))
     assert run.returncode == 2
     assert "preflight accept" in run.stderr
+
+
+def test_half_the_knee_of_a_folder_without_a_report_is_one_clear_line(tmp_path: Path) -> None:
+    run = preflight("load", "--soak", "--half-the-knee-of", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert (run.returncode, run.stdout, run.stderr.count("\n")) == (2, "", 1)
+    assert f"--half-the-knee-of {tmp_path}: " in run.stderr
+    assert "expected a report" in run.stderr
+
+
+def test_half_the_knee_and_a_factor_exclude_each_other(tmp_path: Path) -> None:
+    run = preflight("load", "--factor", "2", "--half-the-knee-of", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert (run.returncode, run.stderr) == (2, "--factor: expected none beside --half-the-knee-of, found 2\n")

@@ -22,6 +22,8 @@ import polars as pl
 from lbconfig.site import Vip
 from lbconfig.traffic_log import Connection
 from scenarios.checkers import generator
+from scenarios.checkers.cut_lines import BY_THE_CLIENT, CutLine, cut_lines, unexplained
+from scenarios.checkers.cut_lines import COLUMNS as CUT_LINE_COLUMNS
 from scenarios.checkers.recorded import damage, failed_of, not_cut
 from scenarios.checkers.refusals import refuser
 from scenarios.checkers.saturation import subject_of
@@ -36,9 +38,9 @@ MIB = 1 << 20
 GROWTH_BYTES_A_DAY = 128 * MIB
 GROWTH_SHARE_A_DAY = 0.1
 PIECE_BYTES = 1 * MIB
-CLEAN_ENDS = ("--", "CD")  # ended by both sides; or our own client hung up, whose every operation is judged itself
+CLEAN_ENDS = ("--", BY_THE_CLIENT)  # ended by both sides; or our own client hung up, as its records tell (`cut_lines`)
 TENTHS = 10  # of the whole time: each has an operation, or nobody knows what held in it
-_COLUMNS = ("outcome", "phase", "intended_ns", "begun_ns", "ended_ns", "key")
+_COLUMNS = ("phase", "intended_ns", *CUT_LINE_COLUMNS)
 _LISTED_FAILURES = 20
 
 
@@ -60,19 +62,26 @@ class Memory(NamedTuple):
 
 
 class Soaked(NamedTuple):
-    """What one VIP's soak left to judge: operations, the run's begin and end, failures, connections cut, memory, doubts."""
+    """What one VIP's soak left to judge: operations, the run's begin and end, failures, connections, memory, doubts.
+
+    `ends` counts connections by how they ended, `strange` those that ended as if a client had hung up that did nothing on
+    them, `cut` are those that clients found dead.
+    """
 
     operations: pl.DataFrame
     lasted_ns: tuple[int, int]
     bad: pl.DataFrame
     ends: Counter[str]
+    strange: int
+    cut: list[CutLine]
     memory: list[Memory]
     torn: list[str]
 
     @property
     def aborts(self) -> dict[str, int]:
         """How many connections were cut without a reason, by how."""
-        return {code: count for code, count in sorted(self.ends.items()) if code not in CLEAN_ENDS}
+        strange = {BY_THE_CLIENT: self.strange} if self.strange else {}
+        return strange | {code: count for code, count in sorted(self.ends.items()) if code not in CLEAN_ENDS}
 
 
 def judge_soak(
@@ -111,7 +120,8 @@ def judge_soak(
     second_half = parts.during((begun_ns + ended_ns) // 2, ended_ns)
     soaked = Soaked(
         seen, (begun_ns, ended_ns), failed_of(seen), Counter(entry.termination for entry in connections or ()),
-        _memory(vip, second_half), damage(every, own, intended),
+        len(unexplained(every, connections or ())), cut_lines(vip, every, connections), _memory(vip, second_half),
+        damage(every, own, intended),
     )  # fmt: skip
     limit: Values = {
         "operations_failed": 0, "clean_connection_ends": list(CLEAN_ENDS), "growth_bytes_a_day": GROWTH_BYTES_A_DAY,
@@ -138,6 +148,9 @@ def _of_failures(vip: Vip, soaked: Soaked, parts: PartsSeen, connections: Sequen
     if soaked.aborts:
         told = listed([f"{count} ended {code}" for code, count in soaked.aborts.items()])
         return failed("balancer", f"connections were cut without a reason: {told}")
+    if soaked.cut:
+        told = listed(list(map(str, soaked.cut)))
+        return failed(soaked.cut[0].subject, f"{len(soaked.cut)} connections were cut while their clients kept them: {told}")
     return None
 
 
@@ -199,6 +212,7 @@ def _measured(soaked: Soaked, intended: int, recorded: int) -> Values:
         "operations": soaked.operations.height, "operations_failed": soaked.bad.height,
         "failed": _failures(soaked)[:_LISTED_FAILURES], "arrivals_intended": intended, "arrivals_due": recorded,
         "lasted_s": round((ended_ns - begun_ns) / 1e9, 1), "connection_ends": dict(sorted(soaked.ends.items())),
+        "connections_cut": len(soaked.cut),
         "memory": {f"{process.part} ({process.pid})": _figures(process) for process in soaked.memory},
     }  # fmt: skip
 

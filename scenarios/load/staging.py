@@ -28,6 +28,7 @@ from .card import CardError
 from .command_line import add_arguments, planned
 from .conductor import Conductor
 from .generator import Generator, end_with_parent
+from .page_statistics import cut_forever
 from .plan import PlanError, UserKind
 
 FINISH_S = 30.0  # what is under way when the time is over may take so long, unless --stop-timeout says otherwise
@@ -90,6 +91,7 @@ def _on_init(environment: Environment, runner: Runner, **_: Any) -> None:  # noq
             if issubclass(user_class, PlannedUser):
                 user_class.generator = generator
     _end_well(environment, conductor, generator)
+    gevent.spawn(cut_forever, environment.stats)
     if conductor and options.headless:
         _end_at_signals(conductor)
     elif isinstance(runner, WorkerRunner):

@@ -27,7 +27,7 @@ STORM_S = 20.0
 SOAK_S = 3600.0
 _BETWEEN_S = 2.0  # what is under way on one VIP ends before the next one's steps begin
 _STEP_CLIENTS: dict[UserKind, int] = {"modality": 32, "engine": 16, "worklist": 24, "viewer": 24}
-_STEP_STUDY = StudyMix(modality="CT", share=1.0, images=10, image_bytes=512 * 1024)
+STEP_STUDY = StudyMix(modality="CT", share=1.0, images=10, image_bytes=512 * 1024)
 _USER_OF: dict[ServiceKind, UserKind] = {"dicom": "modality", "hl7": "engine", "dmwl": "worklist", "https": "viewer"}
 
 
@@ -108,7 +108,7 @@ def required_rate(demand: Demand, service: ServiceKind) -> float:
     bytes_a_second = sum(
         user.rate * study.share * study.images * study.image_bytes for user in plans for study in user.studies
     )
-    return bytes_a_second / (_STEP_STUDY.images * _STEP_STUDY.image_bytes)
+    return bytes_a_second / (STEP_STUDY.images * STEP_STUDY.image_bytes)
 
 
 def sources_needed(site: Site, trials: Sequence[str], options: LoadOptions) -> int:
@@ -127,17 +127,25 @@ def as_asked(finding: Finding, site: Site, options: LoadOptions) -> Finding:
     Exams a year in the options take the place of the site's own, and are told.
     """
     factor = options.factor or PEAK_FACTOR
-    asked: dict[str, object] = {
-        "exams_per_year": site.load.exams_per_year, "factor": factor, "duration_s": options.duration_s or PEAK_S,
-        "shape": options.shape, "generators": options.processes,
-    }  # fmt: skip
-    told = msgspec.structs.replace(
-        finding, measured={**finding.measured, "load": asked}, limit={**finding.limit, "factor_at_least": PEAK_FACTOR}
-    )
+    told = _told_load(finding, site, options, factor, options.duration_s or PEAK_S)
+    told = msgspec.structs.replace(told, limit={**finding.limit, "factor_at_least": PEAK_FACTOR})
     if finding.verdict != "pass" or factor >= PEAK_FACTOR:
         return told
     reason = f"at {factor:g} times the peak hour, less than the {PEAK_FACTOR:g} that this check asks for: {finding.reason}"
     return msgspec.structs.replace(told, verdict="unknown", subject="harness", reason=reason)
+
+
+def soaked_as_asked(finding: Finding, site: Site, options: LoadOptions) -> Finding:
+    """Return a finding on a soak with what it was asked for: `factor` is times the peak hour's rate."""
+    return _told_load(finding, site, options, _soak_factor(demand_of(site.load), options), options.duration_s or SOAK_S)
+
+
+def _told_load(finding: Finding, site: Site, options: LoadOptions, factor: float, duration_s: float) -> Finding:
+    asked: dict[str, object] = {
+        "exams_per_year": site.load.exams_per_year, "factor": factor, "duration_s": duration_s, "shape": options.shape,
+        "generators": options.processes,
+    }  # fmt: skip
+    return msgspec.structs.replace(finding, measured={**finding.measured, "load": asked})
 
 
 def _peak(demand: Demand, options: LoadOptions) -> Sequence[UserPlan]:
@@ -159,7 +167,7 @@ def _steps(site: Site, demand: Demand) -> Sequence[UserPlan]:
             UserPlan(
                 kind=kind, clients=_STEP_CLIENTS[kind], rate=required_rate(demand, service),
                 starts_s=place * (STEPS * STEP_S + _BETWEEN_S), lasts_s=STEPS * STEP_S, shape=shape,
-                studies=(_STEP_STUDY,) if kind == "modality" else (),
+                studies=(STEP_STUDY,) if kind == "modality" else (),
             )
         )  # fmt: skip
     return users
@@ -172,8 +180,12 @@ def _storm(site: Site) -> Sequence[UserPlan]:
 
 
 def _soak(demand: Demand, options: LoadOptions) -> Sequence[UserPlan]:
-    factor = options.factor or demand.exams.average_per_s / demand.exams.peak_per_s
+    factor = _soak_factor(demand, options)
     return user_plans(demand, factor=factor, duration_s=options.duration_s or SOAK_S, shape=Shape())
+
+
+def _soak_factor(demand: Demand, options: LoadOptions) -> float:
+    return options.factor or demand.exams.average_per_s / demand.exams.peak_per_s
 
 
 def _sources(users: Sequence[UserPlan], processes: int) -> int:

@@ -10,7 +10,7 @@ from scenarios.checkers.soak import judge_soak
 from scenarios.findings import Finding
 from scenarios.load_runs.parts_seen import PartsSeen, ProcessSeen
 from scenarios.load_runs.trend import slope
-from simulators.operations import Operation, Outcome, Phase
+from simulators.operations import SEQUENCE_BITS, Operation, Outcome, Phase
 from tests.scenarios.conftest import SECOND, History
 from tests.scenarios.load_histories import MS, VIP, arrival, balancer, messages, process, written
 
@@ -31,9 +31,9 @@ def soaked(*processes: ProcessSeen, rss: Sequence[int] = (9 * MIB,) * LASTED_S) 
     )
 
 
-def connection(end: str) -> Connection:
+def connection(end: str, client: str = "127.1.0.1:1000") -> Connection:
     entry = parse_line(
-        f"127.1.1.1:4000 [23/Nov/2026:10:00:00.000] HL7 HL7/HL71 0/3/90 120 {end} 4/4/3/2/0 0/0 "
+        f"{client} [23/Nov/2026:10:00:00.000] HL7 HL7/HL71 0/3/90 120 {end} 4/4/3/2/0 0/0 "
         "300 127.0.110.10:5000 127.0.110.21:6667 1790000000"
     )
     assert isinstance(entry, Connection)
@@ -182,6 +182,38 @@ def test_a_connection_that_was_cut_without_a_reason_fails(history: History) -> N
     finding = judged(history, soaked(), connections=[*CLEAN, connection("sD"), connection("sD")])
     assert (finding.verdict, finding.subject) == ("fail", "balancer")
     assert "2 ended sD" in finding.reason
+
+
+def reconnected(place: int) -> list[Operation]:
+    """Return messages of one line that uses another connection from a place on."""
+    done = soaking()
+    return [*done[:place], *(one._replace(session=2, source_port=1001) for one in done[place:])]
+
+
+@pytest.mark.parametrize(
+    ("end", "subject"), [("CD", "network"), ("--", "node"), (None, "network")], ids=["client", "in order", "unseen"]
+)
+def test_a_line_that_was_cut_while_it_was_idle_fails_whatever_the_log_calls_it(
+    history: History, end: str | None, subject: str
+) -> None:
+    logged = [connection(end)] if end else []
+    finding = judged(
+        history, soaked(), operations=reconnected(50), connections=[*logged, connection("--", "127.1.0.1:1001")]
+    )  # fmt: skip
+    assert (finding.verdict, finding.subject) == ("fail", subject)
+    assert "1 connections were cut while their clients kept them: 127.1.0.1:1000" in finding.reason
+    assert finding.measured["connections_cut"] == 1
+
+
+def test_a_line_that_another_generator_goes_on_with_was_not_cut(history: History) -> None:
+    done = [one._replace(key=one.key + (1 << SEQUENCE_BITS)) for one in reconnected(50)[50:]]
+    assert judged(history, soaked(), operations=[*soaking()[:50], *done], connections=CLEAN).verdict == "pass"
+
+
+def test_a_client_that_hung_up_and_did_nothing_before_is_none_of_ours(history: History) -> None:
+    finding = judged(history, soaked(), connections=[*CLEAN, connection("CD", "127.1.0.1:4711")])
+    assert (finding.verdict, finding.subject) == ("fail", "balancer")
+    assert "1 ended CD" in finding.reason
 
 
 def test_a_slope_of_a_straight_line_is_exact() -> None:

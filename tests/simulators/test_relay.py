@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import socket
@@ -103,10 +104,16 @@ def echo() -> Iterator[socket.socket]:
 @pytest.fixture
 def relay(echo: socket.socket, tmp_path: Path) -> Iterator[tuple[str, int]]:
     """Run a relay before the echo; return where it listens."""
+    with running(echo, tmp_path) as place:
+        yield place
+
+
+@contextlib.contextmanager
+def running(echo: socket.socket, tmp_path: Path, cut_idle_s: float = 0.0) -> Iterator[tuple[str, int]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         settings = RelaySettings(
             listen_fd=listener.fileno(), upstream_address="127.0.0.1", upstream_port=echo.getsockname()[1],
-            source_address="127.0.0.77",
+            source_address="127.0.0.77", cut_idle_s=cut_idle_s,
         )  # fmt: skip
         (tmp_path / "relay.json").write_bytes(msgspec.json.encode(settings))
         process = subprocess.Popen(
@@ -126,6 +133,16 @@ def test_a_relay_forwards_both_ways_damages_one_bit_and_passes_the_end_on(relay:
         while chunk := client.recv(65536):
             received += chunk
     assert len(damaged_at(stream, received)) == 1
+
+
+def test_a_relay_that_cuts_idle_lines_ends_them_in_order_and_damages_nothing(echo: socket.socket, tmp_path: Path) -> None:
+    image = p_data((2, TAG + bytes(2000)))
+    with running(echo, tmp_path, cut_idle_s=0.2) as relay, socket.create_connection(relay, LIMIT_S) as client:
+        client.sendall(image)
+        received = b""
+        while chunk := client.recv(65536):
+            received += chunk
+    assert received == image
 
 
 def test_a_relay_comes_from_the_address_it_is_told(echo: socket.socket, relay: tuple[str, int]) -> None:
