@@ -30,6 +30,7 @@ from scenarios.load_runs.parts_seen import PartsSeen
 from simulators.operations import Service
 
 CARRIED_SHARE = 0.95
+TOO_FEW_SHARE = 0.8  # of the clients that are busy: less would do at the usual speed, so that it is not clients that lack
 _COLUMNS = ("service", "kind", "size_bytes", "outcome", "intended_ns", "begun_ns", "ended_ns")
 
 
@@ -39,9 +40,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     `offered_per_s` is the rate that was intended; of it, `achieved_per_s` is the share of the intended arrivals that were
     done in the step's time and a little beyond (`steps_of`). `p99_s` is of its operations up to 1 MiB, `large_p99_s` of
     larger ones, from their intended start, and the `low` ones are the lower ends of their 95 % intervals; None without any,
-    or with too few. `failed` counts operations, `late_by_…` are shares of the step's arrivals. `parts` is what was seen of
-    the parts in this step, `doubts` why what was recorded of it cannot be believed: the generators were at their limit, or
-    records are missing.
+    or with too few. `failed` counts operations, `late_by_…` are shares of the step's arrivals. `busy_clients` were busy on
+    average, `usual_clients` would be if an arrival took no longer than it does when little is going on. `parts` is what was
+    seen of the parts in this step, `doubts` why what was recorded of it cannot be believed: the generators were at their
+    limit, or records are missing.
     """
 
     begun_ns: int
@@ -56,7 +58,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     late_by_generator: float
     late_by_clients: float
     parts: PartsSeen
+    busy_clients: float = 0.0
+    usual_clients: float = 0.0
     doubts: tuple[str, ...] = ()
+
+    @property
+    def has_too_few_clients(self) -> bool:
+        """Whether so many arrivals keep the clients busy though each takes hardly longer than usual (Little's law)."""
+        return self.usual_clients >= TOO_FEW_SHARE * self.busy_clients
 
 
 class _Due(NamedTuple):
@@ -101,7 +110,13 @@ def steps_of(
     usual_ns = float(np.median((first["ended_ns"] - first["begun_ns"]).to_numpy())) if first.height else 0.0
     grace_ns = round(usual_ns + vip.limits.p99_s * 1e9)
     broken = torn(seen, own)
-    return tuple(_step(vip, seen, step, parts, grace_ns, (*broken, *_doubts_of(vip, step, arrivals, parts))) for step in due)
+    steps = [_step(vip, seen, step, parts, grace_ns, (*broken, *_doubts_of(vip, step, arrivals, parts))) for step in due]
+    return tuple(
+        msgspec.structs.replace(
+            step, busy_clients=_busy_clients(own, step), usual_clients=step.offered_per_s * usual_ns / 1e9
+        )
+        for step in steps
+    )  # fmt: skip
 
 
 def _cut(own: pl.DataFrame, intended: Mapping[int, int]) -> list[_Due]:
@@ -225,9 +240,18 @@ def _bend(vip: Vip, step: Step) -> str:
 
 
 def _evidence(vip: Vip, step: Step) -> tuple[Evidence, ...]:
-    return at_their_limit(
-        step.parts, vip, late_by_generator=step.late_by_generator, late_by_clients=step.late_by_clients
-    )  # fmt: skip
+    """Return what was at its limit. Clients that were all busy because each took longer are a consequence, and no limit."""
+    late_by_clients = step.late_by_clients if step.has_too_few_clients else 0.0
+    return at_their_limit(step.parts, vip, late_by_generator=step.late_by_generator, late_by_clients=late_by_clients)
+
+
+def _busy_clients(own: pl.DataFrame, step: Step) -> float:
+    """Return how many arrivals were under way on average while a step lasted."""
+    lasted_ns = step.ended_ns - step.begun_ns
+    done = own.filter(pl.col("fate") != int(Fate.DROPPED)).select(
+        pl.col("begun_ns").clip(step.begun_ns, step.ended_ns), pl.col("ended_ns").clip(step.begun_ns, step.ended_ns)
+    )
+    return float((done["ended_ns"] - done["begun_ns"]).sum()) / lasted_ns if lasted_ns > 0 else 0.0
 
 
 def _step(vip: Vip, operations: pl.DataFrame, due: _Due, parts: PartsSeen, grace_ns: int, doubts: tuple[str, ...]) -> Step:
@@ -275,6 +299,7 @@ def _figures(step: Step) -> Values:
         "p99_s": None if step.p99_s is None else round(step.p99_s, 6),
         "large_p99_s": None if step.large_p99_s is None else round(step.large_p99_s, 6),
         "failed": step.failed, "late_by_generator_share": round(step.late_by_generator, 4),
-        "late_for_clients_share": round(step.late_by_clients, 4), "cpu_cores": cpu,
+        "late_for_clients_share": round(step.late_by_clients, 4), "busy_clients": round(step.busy_clients, 1),
+        "busy_clients_at_usual_speed": round(step.usual_clients, 1), "cpu_cores": cpu,
         "balancer_idle_share": round(sum(idle) / len(idle), 3) if idle else None,
     }  # fmt: skip

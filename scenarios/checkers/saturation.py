@@ -10,7 +10,8 @@ The ranking, and why:
 4. *CPU of balancer or node*: the balancer's threads (its own idle figure, and the kernel's count where that can be read), a
    service's process at one core; the one nearest to its limit first.
 5. *Signs of a node's waiting*: late wake-ups of its event loop, connections waiting to be accepted.
-6. *Clients*: all were busy and nothing else was at its limit: there were too few of them for this rate.
+6. *Clients*: all were busy and nothing else was at its limit: there were too few of them for this rate. Only where each
+   arrival took hardly longer than usual: clients that are busy because something is slow are no part at its limit.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ asked for by clocks: each client has its period, and a phase that the seed gives
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from .shapes import Piece, pieces_of
 
 LATE_NS = 50_000_000  # by so much an arrival may begin late and still count as in time: people and machines notice no less
 _KIND_NUMBERS = {"modality": 1, "worklist": 2, "engine": 3, "viewer": 4}  # part of the seed: never to be changed
+_AT_ONCE = 4096
 _Floats = NDArray[np.float64]
 
 
@@ -34,6 +36,11 @@ class Schedule(NamedTuple):
     due_s: _Floats
     choices: _Floats
     rates: _Floats
+
+    def each(self) -> Iterator[tuple[float, float, float]]:
+        """Yield arrival by arrival, a part of them at a time: as numbers of Python all would take four times the memory."""
+        for begin in range(0, len(self.due_s), _AT_ONCE):
+            yield from zip(*(values[begin : begin + _AT_ONCE].tolist() for values in self), strict=True)
 
 
 def schedule_of(plan: UserPlan, seed: int, place: int, *, index: int = 0, generators: int = 1) -> Schedule:

@@ -276,7 +276,7 @@ class Play:
     def _hand_out(self, pool: Pool) -> None:
         """Offer each arrival of a plan when it is due."""
         try:
-            for due_s, choice, rate in zip(*(values.tolist() for values in pool.schedule), strict=True):
+            for due_s, choice, rate in pool.schedule.each():
                 due_ns = self._at_ns(due_s)
                 if due_ns > self._over_ns(pool.user):
                     break

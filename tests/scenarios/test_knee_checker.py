@@ -129,6 +129,25 @@ def test_the_shares_of_late_arrivals_are_signs_too() -> None:
     assert (clients.subject, clients.words) == ("harness", "50% of the arrivals found no free client")
 
 
+def test_too_few_clients_are_the_limit_only_where_arrivals_take_no_longer_than_usual() -> None:
+    few = bent(80, late_by_clients=0.6, busy_clients=32, usual_clients=40)
+    finding = judge_knee(VIP, [step(40), few], required_per_s=30)
+    assert (finding.verdict, finding.measured["saturated"]) == ("pass", "generator")
+    slow = bent(80, late_by_clients=0.6, busy_clients=32, usual_clients=4)
+    finding = judge_knee(VIP, [step(40), slow], required_per_s=30)
+    assert (finding.verdict, "nothing was seen to be at its limit" in finding.reason) == ("unknown", True)
+
+
+def test_busy_clients_are_counted_and_those_that_the_rate_would_keep_busy(history: History, tmp_path: Path) -> None:
+    records = [
+        one if one.rate_milli == 10_000 else one._replace(ended_ns=one.begun_ns + 100 * MS) for one in stepped()
+    ]  # fmt: skip
+    first, second = steps_from(history, tmp_path, records)
+    assert (first.busy_clients, first.usual_clients) == pytest.approx((0.05, 0.05))
+    assert (second.busy_clients, second.usual_clients) == pytest.approx((1.95, 0.1), rel=0.05)
+    assert (first.has_too_few_clients, second.has_too_few_clients) == (True, False)
+
+
 def test_a_count_at_its_limit_is_believed_before_any_shortage_of_cpu() -> None:
     crowded = parts(process(cpu=0.98), balancer=balancer(sessions=8, limit=8), machine=machine(busy=4.0))
     assert at_their_limit(crowded, VIP)[0].part == "balancer"

@@ -93,3 +93,12 @@ def test_a_late_start_is_the_generators_fault_when_it_alone_took_more_than_50_ms
     due_ns: int, handed_ns: int, free_ns: int, begun_ns: int, expected: WaitedFor
 ) -> None:
     assert waited_for(due_ns, handed_ns, free_ns, begun_ns) is expected
+
+
+@pytest.mark.parametrize("seconds", [0.0, 40.0, 400.0])
+def test_each_arrival_of_a_schedule_comes_once_and_in_order(seconds: float) -> None:
+    user = UserPlan(kind="engine", clients=4, rate=50.0, starts_s=3.0, lasts_s=seconds, shape=Shape())
+    schedule = schedule_of(user, 7, 0)
+    each = list(schedule.each())
+    assert each == list(zip(schedule.due_s.tolist(), schedule.choices.tolist(), schedule.rates.tolist(), strict=True))
+    assert len(each) == pytest.approx(50 * seconds, rel=0.1)
