@@ -21,6 +21,7 @@ from scenarios.load_runs.frames import pulse_paths, pulses_frame
 from scenarios.load_runs.parts_seen import BALANCER, BalancerMoment, MachineMoment, PartsSeen, VipMoment
 
 SAMPLE_EVERY_S = 0.5
+MOST_SAMPLES = 7200  # of one run, at 3 KB: it must not grow with the run, and of more than an hour less is seen a second
 _BALANCER_PROGRAM = "haproxy"  # a process id of another machine may be some other program's here
 _PORTS_LEFT = 0.5  # of the range: as long as all sockets together take less, no pair of addresses is near its end
 _SIBLINGS_EVERY = 20  # samples: workers come and go with reloads alone
@@ -61,10 +62,13 @@ class PartsWatch:
     ----------
     lab : WatchedLab
         A lab that is up; its nodes' pulses are read where it lets their folders be read (`CanReadJournals`).
+    expected_s : float
+        For how long it will watch.
     """
 
-    def __init__(self, lab: WatchedLab) -> None:
+    def __init__(self, lab: WatchedLab, expected_s: float = 0.0) -> None:
         self._lab = lab
+        self.every_s = max(SAMPLE_EVERY_S, expected_s / MOST_SAMPLES)
         self._listeners = _listeners(lab.site)
         self._port_range = kernel.port_range()
         self._leave = threading.Event()
@@ -110,7 +114,7 @@ class PartsWatch:
         return seen.during(self._began_ns, self._ended_ns or time.monotonic_ns())
 
     def _watch(self) -> None:
-        while not self._leave.wait(SAMPLE_EVERY_S):
+        while not self._leave.wait(self.every_s):
             self._look()
 
     def _look(self) -> None:

@@ -106,7 +106,7 @@ def play_load(lab: Lab, plan: LoadPlan, name: str, *, processes: int = 1, page: 
     records = Path(plan.records)
     records.mkdir(parents=True)
     write_plan(plan, records / "plan.json")
-    with PartsWatch(lab) as watch:
+    with PartsWatch(lab, plan.duration_s) as watch:
         started_ns = time.monotonic_ns()
         with _locust(records, processes, page) as keeper:
             _wait(keeper, plan, records)

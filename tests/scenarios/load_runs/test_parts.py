@@ -21,6 +21,7 @@ from scenarios.load_runs import kernel_figures as kernel
 from scenarios.load_runs.frames import arrivals_frame, part_of_pulse, pulse_paths, pulses_frame
 from scenarios.load_runs.parts import SAMPLE_EVERY_S, PartsWatch
 from scenarios.load_runs.parts_seen import PartsSeen, ProcessMoment, lag_quantile_s
+from scenarios.options import DEFAULT_SITE
 from simulators.operations import RecordError, RecordFile
 from simulators.pulse import PULSE_FIELDS, PULSE_MAGIC, Pulse
 from tests.scenarios.conftest import SECOND
@@ -81,6 +82,11 @@ def test_the_sessions_of_each_vip_are_seen(lab: NativeLab) -> None:
         seen = watched(lab, lambda seen: any(counts.sessions for moment in seen.balancer for counts in moment.vips))
     busy = {counts.vip for moment in seen.balancer for counts in moment.vips if counts.sessions}
     assert busy == {vip.name}
+
+
+def test_a_run_of_hours_is_looked_at_so_seldom_that_nothing_grows(tmp_path: Path) -> None:
+    lab = NativeLab(load_site(DEFAULT_SITE), tmp_path)
+    assert [PartsWatch(lab, hours * 3600).every_s for hours in (0.5, 1, 10)] == [0.5, 0.5, 5.0]
 
 
 def test_a_balancer_on_another_machine_keeps_its_cpu_to_itself(lab: NativeLab) -> None:
