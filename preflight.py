@@ -22,6 +22,7 @@ from reports.errors import ReportError
 from reports.terminal import print_verdict
 from reports.writer import ClaimedFolder, read_report
 from scenarios.handover import EXIT_OF
+from scenarios.in_containers import CODE, docker_ready, play_in_containers, prepare_for_containers
 from scenarios.load.model_table import print_model as print_load_model
 from scenarios.load_runs.half_the_knee import NoKneeError, factor_at_half
 from scenarios.load_runs.plans import under_load
@@ -29,6 +30,8 @@ from scenarios.options import (
     DEFAULT_OUT,
     DEFAULT_SITE,
     ROOT,
+    SITE_OF_LAB,
+    LabKind,
     LoadOptions,
     LoadShape,
     Options,
@@ -41,6 +44,7 @@ from scenarios.preparation import prepare
 from scenarios.stock import furnish
 
 BAD_USAGE = 2
+_SUITE = ("-p", "no:logging", "-p", "no:cacheprovider", "-s")  # of pytest, wherever it runs
 INCOMPLETE = 3
 
 app = typer.Typer(
@@ -50,6 +54,14 @@ lab_app = typer.Typer(no_args_is_help=True, help="Bring a lab up, to play with."
 app.add_typer(lab_app, name="lab")
 
 SiteOption = Annotated[Path, typer.Option("--site", help="The site file.")]
+LabsSiteOption = Annotated[Path | None, typer.Option("--site", help="The site file (default: the lab's own).")]
+LabOption = Annotated[str, typer.Option("--lab", help="Where it runs: native, or compose (in containers).")]
+SubnetOption = Annotated[
+    str | None, typer.Option("--subnet", help="Of a compose lab: the network A.B.C.0/24 that its hosts are moved to.")
+]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", help="Of a compose lab: containers that play load, under one master.")
+]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", help="The seed of every random choice; a new one where none is given.")
 ]
@@ -70,8 +82,9 @@ PageOption = Annotated[
 
 @app.command()
 def accept(
-    site: SiteOption = DEFAULT_SITE,
-    lab: Annotated[str, typer.Option(help="Where it runs: native.")] = "native",
+    site: LabsSiteOption = None,
+    lab: LabOption = "native",
+    subnet: SubnetOption = None,
     profile: Annotated[str, typer.Option(help="A set of checks by name.")] = "standard",
     seed: SeedOption = None,
     only: Annotated[
@@ -87,13 +100,13 @@ def accept(
     shape: ShapeOption = "steady",
     processes: ProcessesOption = 1,
     page: PageOption = None,
+    workers: WorkersOption = 0,
 ) -> None:
     """Run the acceptance suite and hand over the report. Exit: 0 pass, 1 fail, 2 bad usage or site file, 3 incomplete."""
-    if lab != "native":
-        _refuse(f"--lab: expected native, found {lab}")
+    kind = _lab_kind(lab)
     options = Options(
-        site=site,
-        lab="native",
+        site=site or SITE_OF_LAB[kind],
+        lab=kind,
         profile=profile,
         seed=fresh_seed() if seed is None else seed,
         only=tuple(only or ()),
@@ -101,20 +114,23 @@ def accept(
         plant=plant,
         images=images,
         messages=messages,
-        load=_load_options(exams_per_year, duration, factor, shape, processes, page),
+        load=_load_options(exams_per_year, duration, factor, shape, processes, page, workers),
     )
-    _accept(options)
+    _accept(options, subnet)
 
 
 @app.command()
 def load(
-    site: SiteOption = DEFAULT_SITE,
+    site: LabsSiteOption = None,
+    lab: LabOption = "native",
+    subnet: SubnetOption = None,
     exams_per_year: ExamsOption = None,
     duration: DurationOption = None,
     factor: FactorOption = None,
     shape: ShapeOption = "steady",
     processes: ProcessesOption = 1,
     page: PageOption = None,
+    workers: WorkersOption = 0,
     soak: Annotated[bool, typer.Option(help="At the average rate, for long, and judged by SOAK-1.")] = False,
     half_the_knee_of: Annotated[
         Path | None, typer.Option(help="The folder of a report with LOAD-4: the rate is half of what that found.")
@@ -126,11 +142,13 @@ def load(
     out: Annotated[Path, typer.Option(help="The report's folder.")] = Path("out") / "load",
 ) -> None:
     """Put the load of a hospital on the site, and hand over the report of that run. Exit codes as of `accept`."""
-    asked = _load_options(exams_per_year, duration, factor, shape, processes, page)
+    kind = _lab_kind(lab)
+    asked = _load_options(exams_per_year, duration, factor, shape, processes, page, workers)
     if half_the_knee_of is not None:
-        asked = _at_half_the_knee(site, asked, half_the_knee_of)
+        asked = _at_half_the_knee(site or SITE_OF_LAB[kind], asked, half_the_knee_of)
     options = Options(
-        site=site,
+        site=site or SITE_OF_LAB[kind],
+        lab=kind,
         profile="soak" if soak else "rate",
         seed=fresh_seed() if seed is None else seed,
         out=out,
@@ -138,11 +156,11 @@ def load(
     )
     if print_model:
         try:
-            print_load_model(under_load(_site(site), checked(options).load).load, Console())
+            print_load_model(under_load(_site(options.site), checked(options).load).load, Console())
         except UsageError as error:
             _refuse(str(error))
         return
-    _accept(options)
+    _accept(options, subnet)
 
 
 @app.command("plants")
@@ -213,7 +231,8 @@ def main() -> None:
 
 
 def _load_options(
-    exams_per_year: float | None, duration_s: float | None, factor: float | None, shape: str, processes: int, page: int | None
+    exams_per_year: float | None, duration_s: float | None, factor: float | None, shape: str, processes: int,
+    page: int | None, workers: int,
 ) -> LoadOptions:  # fmt: skip
     if shape not in get_args(LoadShape):
         _refuse(f"--shape: expected one of {', '.join(get_args(LoadShape))}, found {shape}")
@@ -224,6 +243,7 @@ def _load_options(
         shape=cast(LoadShape, shape),
         processes=processes,
         page=page,
+        workers=workers,
     )
 
 
@@ -238,13 +258,35 @@ def _at_half_the_knee(site: Path, asked: LoadOptions, out: Path) -> LoadOptions:
     return msgspec.structs.replace(asked, factor=factor)
 
 
-def _accept(options: Options) -> NoReturn:
+def _accept(options: Options, subnet: str | None) -> NoReturn:
+    if subnet is not None and options.lab != "compose":
+        _refuse(f"--subnet: expected beside --lab compose, found --lab {options.lab}")
     try:
+        if options.lab == "compose":
+            raise typer.Exit(_accept_in_containers(options, subnet))
         prepare(options)
         ClaimedFolder(options.out).release()  # an unusable folder is told here; the suite takes it for itself
-    except (UsageError, ReportError) as error:
+    except (UsageError, ReportError, SiteError) as error:
         _refuse(str(error))
     _become_suite(options)
+
+
+def _accept_in_containers(options: Options, subnet: str | None) -> int:
+    """Run the suite in the tester of a lab in containers; return its exit code."""
+    console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the lab is taken down in good order
+    try:
+        prepared, text = prepare_for_containers(options, subnet)
+        ClaimedFolder(options.out).release()
+        shown = ["--shown-site", str(options.site), "--shown-out", str(options.out)]
+        suite = [*_SUITE, "--board", str(CODE / "scenarios"), *_arguments(options), *shown]
+        with docker_ready(console.print):
+            return play_in_containers(prepared, text, suite, console.print, workers=options.load.workers)
+    except LabError as error:
+        console.print(str(error), highlight=False, soft_wrap=True, markup=False, style="bold red")
+    except KeyboardInterrupt:
+        console.print("ended before there was a verdict")
+    return INCOMPLETE
 
 
 def _become_suite(options: Options) -> NoReturn:
@@ -252,34 +294,27 @@ def _become_suite(options: Options) -> NoReturn:
 
     One process and no wrapper: a signal, even the one that cannot be caught, meets what owns the lab.
     """
-    arguments = [
-        "--site", str(options.site), "--lab", options.lab, "--profile", options.profile, "--seed", str(options.seed), "--out",
-        str(options.out),
-    ]  # fmt: skip
-    for name, value in (("--plant", options.plant), ("--images", options.images), ("--messages", options.messages)):
-        arguments += [name, str(value)] if value else []
-    for check in options.only:
-        arguments += ["--only", check]
-    arguments += _load_arguments(options.load)
-    pytest = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-c",
-        str(ROOT / "pyproject.toml"),
-        "-p",
-        "no:logging",
-        "-p",
-        "no:cacheprovider",
-        "-s",
-    ]
+    own = ["--site", str(options.site), "--out", str(options.out)]
+    for name, folder in (("--images", options.images), ("--messages", options.messages)):
+        own += [name, str(folder)] if folder else []
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), *_SUITE]
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [*pytest, "--board", str(ROOT / "scenarios"), *arguments], _environment())  # noqa: S606
+    arguments = [*command, "--board", str(ROOT / "scenarios"), *own, *_arguments(options)]
+    os.execve(sys.executable, arguments, _environment())  # noqa: S606
+
+
+def _arguments(options: Options) -> list[str]:
+    """Return the arguments of the suite that do not depend on where it runs."""
+    arguments = ["--lab", options.lab, "--profile", options.profile, "--seed", str(options.seed)]
+    arguments += ["--plant", options.plant] if options.plant else []
+    for check in options.only:
+        arguments += ["--only", check]
+    return arguments + _load_arguments(options.load)
 
 
 def _load_arguments(load: LoadOptions) -> list[str]:
-    arguments = ["--shape", load.shape, "--processes", str(load.processes)]
+    arguments = ["--shape", load.shape, "--processes", str(load.processes), "--workers", str(load.workers)]
     given = (
         ("--exams-per-year", load.exams_per_year),
         ("--duration", load.duration_s),
@@ -307,6 +342,12 @@ def _show_lab(console: Console, site: Site, lab: NativeLab, card: Path) -> None:
     console.print(f"Logs, journals, images: {lab.directory}", highlight=False)
     console.print(f"For other clients: {card}, which `locust -f scenarios/load/mixed.py` finds by itself", highlight=False)
     console.print("Ctrl-C takes it down.")
+
+
+def _lab_kind(lab: str) -> LabKind:
+    if lab not in get_args(LabKind):
+        _refuse(f"--lab: expected one of {', '.join(get_args(LabKind))}, found {lab}")
+    return cast(LabKind, lab)
 
 
 def _site(path: Path) -> Site:

@@ -126,12 +126,21 @@ class CanGiveWebAccount(Protocol):
 class CanSteerBalancer(Protocol):
     """The balancer's run-time API, its version and the configuration that it runs.
 
-    In a pair all three are those of the active unit at the time of asking: ask again after a failover.
+    In a pair all three are those of the active unit at the time of asking (while none or both are active, of the last one
+    that was): ask again after a failover.
     """
 
-    balancer: RuntimeApi
-    configuration_file: Path
-    log_file: Path  # its traffic log and its messages
+    @property
+    def balancer(self) -> RuntimeApi:
+        """The run-time API."""
+
+    @property
+    def configuration_file(self) -> Path:
+        """What it runs."""
+
+    @property
+    def log_file(self) -> Path:
+        """Its traffic log and its messages."""
 
     def reload_balancer(self) -> None:
         """Reload the balancer; return when the new worker serves."""

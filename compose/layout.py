@@ -35,6 +35,26 @@ def authority_file(run: Path) -> Path:
     return run / "config" / "ca.pem"
 
 
+def keeper_socket(run: Path) -> Path:
+    """Return where the container keeper answers."""
+    return run / "control" / "keeper.sock"
+
+
+def tester_socket(run: Path) -> Path:
+    """Return where the tester's process 1 answers."""
+    return run / "control" / "tester.sock"
+
+
+def site_file(run: Path) -> Path:
+    """Return the site file as it is run."""
+    return run / "site" / "site.toml"
+
+
+def node_folder(run: Path, node: str) -> Path:
+    """Return a node's own folder; its process 1 answers at `control.sock` in it."""
+    return run / "nodes" / node
+
+
 class UnitFiles:
     """Where the files of one unit are below a run folder: on the host, or at `/lab` in the containers."""
 

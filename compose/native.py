@@ -20,7 +20,6 @@ from typing import Literal, Self
 from lbconfig.site import ServiceKind, Site
 from lbconfig.site_file import SiteError, load_site
 from simulators.client import Target
-from simulators.misbehaviour import Misbehaviour
 from simulators.node import SimulatedNode
 from simulators.operations import Service, Way
 from simulators.web.certificates import LabAuthority
@@ -30,9 +29,9 @@ from .keeper_client import Exit, KeeperClient, python_environment
 from .lab import AcceptQueue, Defects, LabError
 from .limits import LabTimeouts
 from .native_balancer import NativeBalancer, find_haproxy
-from .native_nodes import NativeNodes, endpoints_of
-from .outbound import outbound_of
+from .native_nodes import NativeNodes
 from .ports import bind_listener
+from .simulated_nodes import certificate_names, check_defects, simulated_node
 from .source_addresses import SourceAddresses
 
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
@@ -99,7 +98,7 @@ class NativeLab:
         self._receiver: str | None = None
         self._keeper: KeeperClient | None = None
         self._nodes: NativeNodes | None = None
-        _check_defects(site, defects)
+        check_defects(site, defects)
 
     def start(self) -> None:
         """Bring the site up; return when every service answers at its own protocol and every server has been checked."""
@@ -221,29 +220,16 @@ class NativeLab:
     def _simulated_nodes(self) -> dict[str, SimulatedNode]:
         authority = LabAuthority(self.configuration_file.parent)
         directories = self.node_directories()
-        vip = self.site.vip_of("https")
         made = {}
         for node in self.site.node:
-            names = dict.fromkeys(name for name in (vip.hostname, vip.address, node.address) if name)
             certificate = authority.issue(
-                self.configuration_file.parent / "certificates" / node.name, list(names),
+                self.configuration_file.parent / "certificates" / node.name, certificate_names(self.site, node),
                 expired=node.name in self._defects.expired_certificates,
             )  # fmt: skip
-            made[node.name] = SimulatedNode(
-                name=node.name,
-                directory=directories[node.name],
-                site_directories=tuple(directories.values()),
-                certificate_file=certificate.certificate_file,
-                key_file=certificate.key_file,
-                users={self.web_user: self.web_password},
-                ae_title=self.site.dicom.ae_title,
-                accept_unknown_called_ae=self.site.dicom.unknown_called_ae == "accepted",
-                storage=self.site.dicom.storage,
-                engines={"dicom": self.site.engines.storage, "dmwl": self.site.engines.worklist},
-                processes=self.site.engines.processes,
-                outbound=outbound_of(self.site, node, self.receiver_address(), self._defects),
-                misbehaviour=_misbehaviour_of(node.name, self._defects),
-            )
+            made[node.name] = simulated_node(
+                self.site, node, self._defects, directories, certificate, {self.web_user: self.web_password},
+                self.receiver_address(),
+            )  # fmt: skip
         return made
 
     def _start_fallbacks(self, keeper: KeeperClient) -> None:
@@ -293,30 +279,6 @@ def _addresses(site: Site) -> Iterable[tuple[str, str]]:
         yield f"VIP {vip.name}", vip.address
         if vip.fallback:
             yield f"fallback of VIP {vip.name}", vip.fallback.address
-
-
-def _check_defects(site: Site, defects: Defects) -> None:
-    endpoints = endpoints_of(site)
-    nodes = {node.name for node in site.node}
-    named = [(lie.node, lie.service) for lie in defects.misbehaviour] + [
-        (relay.node, relay.service) for relay in defects.relays
-    ]
-    named += [(sent.node, sent.service) for sent in defects.sent_from]
-    for node, service in named:
-        if (node, service) not in endpoints:
-            raise LabError(f"defect of {node}/{service}: expected a service of the site, found none such")
-    for what, wanted in (("expired certificate", defects.expired_certificates), ("not admitted", defects.not_admitted)):
-        for node in wanted:
-            if node not in nodes:
-                raise LabError(f"{what}: expected one of {', '.join(sorted(nodes))}, found {node}")
-
-
-def _misbehaviour_of(node: str, defects: Defects) -> dict[ServiceKind, tuple[Misbehaviour, ...]]:
-    found: dict[ServiceKind, tuple[Misbehaviour, ...]] = {}
-    for lie in defects.misbehaviour:
-        if lie.node == node:
-            found[lie.service] = (*found.get(lie.service, ()), lie.misbehaviour)
-    return found
 
 
 def _socket_directory() -> Path:

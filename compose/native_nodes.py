@@ -1,11 +1,14 @@
-"""The nodes of a native lab: four services each, as processes of the keeper, and what can happen to them."""
+"""The nodes of a lab: four services each, as processes of the keeper, and what can happen to them.
+
+A native lab has all of its nodes here; in a container there is one.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +29,7 @@ from .probes import NotReady, answers, refuses
 
 _BACKLOG = 128  # how many connections the kernel accepts for a service that hangs
 _LOG_LINES = 20
+_ANY_PORTS: Mapping[tuple[str, ServiceKind], int] = {}
 
 
 class Endpoint(NamedTuple):
@@ -85,7 +89,7 @@ class NativeNodes:
     site : Site
         Which services, where.
     nodes : dict of str to SimulatedNode
-        By the nodes' names.
+        By the nodes' names; those of the site that run here.
     defects : Defects
         Of which the relays matter here.
     keeper : KeeperClient
@@ -94,17 +98,24 @@ class NativeNodes:
         Where each process has its log, `<node>-<service>.log`.
     timeouts : LabTimeouts
         How long to wait for what.
+    own_address : str, optional
+        From where services are probed and relays connect to them; by default the balancer's address.
+    relay_ports : mapping, optional
+        Where the relay of a node's service listens, if that has to be known before it does; else any free port.
     """
 
     def __init__(
         self, site: Site, nodes: dict[str, SimulatedNode], defects: Defects, keeper: KeeperClient, logs: Path,
-        timeouts: LabTimeouts,
+        timeouts: LabTimeouts, *, own_address: str | None = None,
+        relay_ports: Mapping[tuple[str, ServiceKind], int] = _ANY_PORTS,
     ) -> None:  # fmt: skip
-        self.endpoints = endpoints_of(site)
+        self.endpoints = {key: endpoint for key, endpoint in endpoints_of(site).items() if endpoint.node in nodes}
         self.relays: dict[tuple[str, ServiceKind], RelayPoint] = {}
         self._site = site
         self._nodes = nodes
-        self._relayed = {self.endpoint(relay.node, relay.service): relay for relay in defects.relays}
+        self._own_address = own_address or site.balancer.address
+        self._relay_ports = relay_ports
+        self._relayed = {self.endpoint(relay.node, relay.service): relay for relay in defects.relays if relay.node in nodes}
         self._keeper = keeper
         self._logs = logs
         self._timeouts = timeouts
@@ -122,7 +133,7 @@ class NativeNodes:
         for endpoint in self.endpoints.values():
             self._start(endpoint)
         for endpoint in self._relayed:
-            self._start_relay(endpoint, 0)
+            self._start_relay(endpoint, self._relay_ports.get((endpoint.node, endpoint.service), 0))
 
     def wait_until_all_answer(self) -> None:
         """Return when every service answers at its own protocol. LabError when one ends or stays silent."""
@@ -145,7 +156,7 @@ class NativeNodes:
         self._keeper.begin_fault(_crash(node), names, signal.SIGSTOP, undo=signal.SIGKILL)
         self._keeper.refuse_connections(names)
         for endpoint in endpoints:
-            if not refuses(endpoint.address, endpoint.port, self._site.balancer.address, self._timeouts.probe_s):
+            if not refuses(endpoint.address, endpoint.port, self._own_address, self._timeouts.probe_s):
                 raise LabError(f"{endpoint.process}: expected {endpoint.address}:{endpoint.port} to refuse, found it open")
 
     def revive(self, node: str) -> None:
@@ -202,7 +213,7 @@ class NativeNodes:
             point = RelayPoint(endpoint, endpoint.address, listener.getsockname()[1])
             settings = RelaySettings(
                 listen_fd=FIRST_FD, upstream_address=endpoint.address, upstream_port=endpoint.port,
-                source_address=self._site.balancer.address, delay_s=self._relayed[endpoint].delay_s,
+                source_address=self._own_address, delay_s=self._relayed[endpoint].delay_s,
                 cut_idle_s=self._relayed[endpoint].cut_idle_s,
             )  # fmt: skip
             directory = self._nodes[endpoint.node].directory
@@ -229,7 +240,7 @@ class NativeNodes:
 
     def _silence_of(self, endpoint: Endpoint) -> str:
         """Ask once; return why there was no answer, empty when there was one."""
-        dicom, source = self._site.dicom, self._site.balancer.address
+        dicom, source = self._site.dicom, self._own_address
         try:
             answers(endpoint.target, source, dicom.ae_title, dicom.calling_ae_titles[0], self._timeouts.probe_s)
         except NotReady as error:

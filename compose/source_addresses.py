@@ -18,12 +18,15 @@ class SourceAddresses:
     ----------
     network : str
         In CIDR notation.
+    given : int
+        How many of the first were given out before.
     """
 
-    def __init__(self, network: str) -> None:
+    def __init__(self, network: str, given: int = 0) -> None:
         self._network = ipaddress.IPv4Network(network)
-        self._rest = (str(address) for address in self._network if int(address) & 0xFF not in (0, 255))
-        self._given = 0
+        addresses = (str(address) for address in self._network if int(address) & 0xFF not in (0, 255))
+        self._rest = itertools.islice(addresses, given, None)
+        self._given = given
         self._lock = threading.Lock()
 
     def take(self, count: int) -> list[str]:

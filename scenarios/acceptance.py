@@ -146,14 +146,11 @@ class Acceptance:
                 never = Finding(verdict="unknown", subject="harness", reason=why)
                 self.settle(wanted.check.id, wanted.vip, never)
         options = self.options
-        real = (
-            self.site.nodes_are == "real" and options.lab != "native"
-        )  # a lab's nodes are simulated, whatever the file says
         return Report(
             verdict=verdict_of(self.results, partial=bool(options.only)),
-            kind="acceptance" if real else "rehearsal",
+            kind="rehearsal",  # a lab's nodes are simulated, whatever the site file says
             target=options.lab,
-            nodes="real" if real else "simulated",
+            nodes="simulated",
             profile=options.profile,
             plant=options.plant,
             only=list(options.only),
@@ -164,7 +161,7 @@ class Acceptance:
                 ended=_iso(datetime.datetime.now(tz=datetime.UTC)),
                 version=version(),
             ),
-            site=SiteFile(name=self.site.name, file=_shown(options.site), sha256=sha256(options.site)),
+            site=SiteFile(name=self.site.name, file=_shown(options.shown_site or options.site), sha256=sha256(options.site)),
             balancer=self.balancer,
             checks=self.results,
             untested=self._untested(),

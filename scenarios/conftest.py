@@ -8,12 +8,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import pytest
 from rich.console import Console
 
+from compose.docker import ComposeLab
 from compose.lab import CanKeepReceiptsOnly, Lab, LabError
+from compose.layout import LAB, site_file
 from compose.native import NativeLab
 from lbconfig.site import Vip
 from reports.errors import ReportError
@@ -33,7 +35,7 @@ from scenarios.load.plan import LoadPlan
 from scenarios.load_runs.plans import Planner
 from scenarios.load_runs.process import LoadError, LoadRun, play_load
 from scenarios.load_runs.stories import LoadPlayed
-from scenarios.options import DEFAULT_OUT, DEFAULT_SITE, LoadOptions, Options, UsageError, fresh_seed
+from scenarios.options import DEFAULT_OUT, SITE_OF_LAB, LabKind, LoadOptions, Options, UsageError, fresh_seed
 from scenarios.play import Script, play, wait_until_up
 from scenarios.preparation import Prepared, prepare
 from scenarios.run import Run
@@ -79,8 +81,8 @@ _BEGUN_S = pytest.StashKey[float]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer the options of the report's contract."""
     group = parser.getgroup("preflight")
-    group.addoption("--site", type=Path, default=DEFAULT_SITE, help="the site file")
-    group.addoption("--lab", choices=("native",), default="native", help="where it runs")
+    group.addoption("--site", type=Path, default=None, help="the site file (default: the lab's own)")
+    group.addoption("--lab", choices=get_args(LabKind), default="native", help="where it runs (compose: in its tester)")
     group.addoption("--profile", default="standard", help="a set of checks by name")
     group.addoption("--seed", type=int, default=None, help="the seed of every random choice (default: a new one)")
     group.addoption(
@@ -95,7 +97,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--factor", type=float, default=None, help="of the main load run: times the peak hour's rate")
     group.addoption("--shape", choices=("steady", "steps", "day"), default="steady", help="of the main load run")
     group.addoption("--processes", type=int, default=1, help="load generators (from two on under Locust's master)")
+    group.addoption("--workers", type=int, default=0, help="of a compose lab: containers that are load generators")
     group.addoption("--page", type=int, default=None, help="the port of Locust's own page during the main load run")
+    group.addoption("--shown-site", type=Path, default=None, help="what the report calls the site file")
+    group.addoption("--shown-out", type=Path, default=None, help="what the report's folder is called outside")
     group.addoption("--board", action="store_true", help="show the verdicts as they come, instead of pytest's own lines")
 
 
@@ -105,7 +110,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "check(id): the check of the catalogue that a test judges")
     seed = config.getoption("--seed")
     options = Options(
-        site=config.getoption("--site"),
+        site=config.getoption("--site") or _site_of(config.getoption("--lab")),
         lab=config.getoption("--lab"),
         profile=config.getoption("--profile"),
         seed=fresh_seed() if seed is None else seed,
@@ -121,7 +126,10 @@ def pytest_configure(config: pytest.Config) -> None:
             shape=config.getoption("--shape"),
             processes=config.getoption("--processes"),
             page=config.getoption("--page"),
+            workers=config.getoption("--workers"),
         ),
+        shown_site=config.getoption("--shown-site"),
+        shown_out=config.getoption("--shown-out"),
     )
     try:
         config.stash[_SESSION] = session = Session(prepare(options))
@@ -212,7 +220,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             state.folder.release()
     if state.board is not None:
         session.exitstatus = EXIT_OF[report.verdict]
-    print_verdict(report, state.options.out / "index.html", state.console)
+    print_verdict(report, (state.options.shown_out or state.options.out) / "index.html", state.console)
 
 
 @pytest.fixture(scope="session")
@@ -225,7 +233,9 @@ def session(request: pytest.FixtureRequest) -> Session:
 def lab(request: pytest.FixtureRequest, session: Session) -> Iterator[Lab]:
     """Bring the site up, once for all checks, and take it down at the end."""
     try:
-        lab = NativeLab(session.site, lab_directory(session.options.out), defects=session.defects)
+        in_containers = session.options.lab == "compose"
+        make: type[NativeLab] | type[ComposeLab] = ComposeLab if in_containers else NativeLab
+        lab = make(session.site, lab_directory(session.options.out), defects=session.defects)
         session.lab = lab
         lab.start()
     except LabError as error:
@@ -444,6 +454,12 @@ def _talkers(run: Run, kit: Kit, timeouts: Timeouts) -> TalkerFactory:
         return talker(run, kit, run.through(vip), source, timeouts)
 
     return make
+
+
+def _site_of(lab: LabKind) -> Path:
+    """Return the site that runs where none is named: in a lab's tester, that of the lab."""
+    own = site_file(Path(LAB))
+    return own if lab == "compose" and own.is_file() else SITE_OF_LAB[lab]
 
 
 def _check_id(item: pytest.Item) -> str | None:

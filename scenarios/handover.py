@@ -51,7 +51,7 @@ def write_records(run: Run, out: Path) -> pl.DataFrame:
 
 
 def keep_logs(lab: Lab, out: Path) -> None:
-    """Move a lab's configuration, logs and journals below `out/logs`, and remove what else it left there."""
+    """Keep a lab's configuration, logs and journals below `out/logs`, and remove what else it left in its own folder."""
     logs = out / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     for log in sorted((lab.directory / "logs").glob("*")):
@@ -63,7 +63,7 @@ def keep_logs(lab: Lab, out: Path) -> None:
     if isinstance(lab, CanReadJournals):
         for node, folder in lab.node_directories().items():
             for record in sorted((*folder.glob("journal/*.receipts"), *folder.glob("pulses/*.pulse"))):
-                shutil.move(record, logs / f"{node}-{record.name}")
+                _keep(record, logs / f"{node}-{record.name}")
     for history in sorted(lab.directory.glob("*.operations")):
         shutil.move(history, logs / history.name)
     for plan in lab.directory.glob("load/*/plan.json"):
@@ -71,6 +71,14 @@ def keep_logs(lab: Lab, out: Path) -> None:
     if (lab.directory / "load").exists():
         shutil.move(lab.directory / "load", logs / "load")
     shutil.rmtree(lab.directory, ignore_errors=True)
+
+
+def _keep(record: Path, target: Path) -> None:
+    """Keep a record that may still be written where it is: a node of a lab that outlives this run goes on with it."""
+    try:
+        target.hardlink_to(record)
+    except OSError:  # on another file system
+        shutil.copyfile(record, target)
 
 
 def hand_over(

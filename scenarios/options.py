@@ -15,7 +15,10 @@ DEFAULT_SITE = ROOT / "lbconfig" / "sites" / "loopback.toml"
 HARDENED_SITE = ROOT / "lbconfig" / "sites" / "hardened_loopback.toml"
 DEFAULT_OUT = Path("out") / "report"
 MOST_PROCESSES = 64
+MOST_WORKERS = 32  # so many addresses the lab's network has for them
 MOST_EXAMS = 1_000_000_000  # a year, as in a site file
+LabKind = Literal["native", "compose"]
+SITE_OF_LAB: dict[LabKind, Path] = {"native": DEFAULT_SITE, "compose": ROOT / "lbconfig" / "sites" / "brief.toml"}
 LoadShape = Literal["steady", "steps", "day"]
 
 
@@ -40,6 +43,8 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
         Generator processes; 1: Locust in one process, without a master.
     page : int or None
         The port of Locust's own page, on 127.0.0.1.
+    workers : int
+        Of a lab in containers: how many containers are the generators; 0: the tester itself.
     """
 
     exams_per_year: float | None = None
@@ -48,6 +53,7 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
     shape: LoadShape = "steady"
     processes: int = 1
     page: int | None = None
+    workers: int = 0
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +64,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     site : Path
         The site file.
     lab : str
-        Where it runs.
+        Where it runs: native, or compose (in containers).
     profile : str
         A set of checks by name.
     seed : int
@@ -73,10 +79,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         Folders of the user's own samples.
     load : LoadOptions
         Of load runs.
+    shown_site, shown_out : Path or None
+        What `site` and `out` are called where the report is read, if that is another machine.
     """
 
     site: Path = DEFAULT_SITE
-    lab: Literal["native"] = "native"
+    lab: LabKind = "native"
     profile: str = "standard"
     seed: int
     only: tuple[str, ...] = ()
@@ -85,6 +93,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     images: Path | None = None
     messages: Path | None = None
     load: LoadOptions = LoadOptions()
+    shown_site: Path | None = None
+    shown_out: Path | None = None
 
 
 def checked(options: Options) -> Options:
@@ -104,6 +114,8 @@ def checked(options: Options) -> Options:
         if folder is not None and not folder.is_dir():
             raise UsageError(f"{name}: expected a folder, found {folder}")
     _check_load(options.load)
+    if options.load.workers and options.lab != "compose":
+        raise UsageError(f"--workers: expected beside --lab compose, found --lab {options.lab}")
     if options.load != LoadOptions() and not PROFILES[options.profile].is_load:
         loads = ", ".join(name for name, profile in PROFILES.items() if profile.is_load)
         raise UsageError(f"--profile: expected one of {loads} beside options of load runs, found {options.profile}")
@@ -119,6 +131,10 @@ def _check_load(load: LoadOptions) -> None:
             raise UsageError(f"{name}: expected a number above 0, found {value}")
     if not 1 <= load.processes <= MOST_PROCESSES:
         raise UsageError(f"--processes: expected 1 to {MOST_PROCESSES}, found {load.processes}")
+    if not 0 <= load.workers <= MOST_WORKERS:
+        raise UsageError(f"--workers: expected 0 to {MOST_WORKERS}, found {load.workers}")
+    if load.workers and load.processes > 1:
+        raise UsageError(f"--processes: expected 1 beside --workers, found {load.processes}")
     if load.page is not None and not 1 <= load.page <= 65535:
         raise UsageError(f"--page: expected a port, found {load.page}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
@@ -78,7 +79,7 @@ def _balancer_plants(site: Site) -> tuple[Plant, ...]:
                 (rf"^(\s*server (?!backup)\S+ \S+):{site.vip_of('hl7').real_server[0].port}\b",
                  rf"\1:{site.vip_of('dicom').real_server[0].port}")),
         _edited("another-source-address", "the balancer connects from another address than the site says", "SOURCE-1", dmwl,
-                (rf"source {site.balancer.address}\b", f"source {_neighbour(site.balancer.address)}")),
+                (rf"source ({'|'.join(map(re.escape, site.balancer.addresses))})\b", f"source {_stranger(site, dmwl)}")),
         _edited("slow-health-check", "the health check believes only the fiftieth failure", "HEALTH-1", https,
                 (r"\bfall \d+", "fall 50")),
         _edited("hash-instead-of-table", "sources are spread by a hash and not by a table, so they go back", "FAILOVER-4", hl7,
@@ -280,6 +281,13 @@ def _lying(
 
 def _other_port(port: int) -> int:
     return port + 7 if port < 65000 else port - 7
+
+
+def _stranger(site: Site, vip: str) -> str:
+    """Return an address that the balancer can connect from and should not: the VIP's own, or, on loopback, any other."""
+    if site.balancer.unit:
+        return site.vip_named(vip).address
+    return _neighbour(site.balancer.address)
 
 
 def _neighbour(address: str) -> str:

@@ -8,8 +8,10 @@ import socket
 import msgspec
 
 from compose.lab import Defects, LabError
+from compose.layout import tester_network
 from compose.native import check_loopback
 from compose.native_balancer import find_haproxy
+from compose.run_folder import subnet_of
 from lbconfig.site import Site
 from lbconfig.site_file import SiteError, load_site
 from scenarios.acceptance import check_ids
@@ -47,8 +49,11 @@ def prepare(options: Options) -> Prepared:
             site = under_load(site, options.load)
             _check_load(site, options)
         check_ids(site, options)
-        check_loopback(site)
-        find_haproxy(None)
+        if options.lab == "native":
+            check_loopback(site)
+            find_haproxy(None)
+        else:
+            subnet_of(site)
         defects = plant_named(site, options.plant).defects if options.plant else Defects()
     except (SiteError, PlantError, LabError) as error:
         raise UsageError(str(error)) from error
@@ -58,12 +63,16 @@ def prepare(options: Options) -> Prepared:
 def _check_load(site: Site, options: Options) -> None:
     """Raise UsageError where the clients' network is too small for the load, or the port of Locust's page is taken."""
     needed = sources_needed(site, PROFILES[options.profile].trials, options.load) + _OTHER_SOURCES
-    found = ipaddress.ip_network(site.clients.network).num_addresses
-    if found < needed:
+    key, network = "clients.network", ipaddress.IPv4Network(site.clients.network)
+    if options.lab == "compose" and site.clients.routed_network is not None:
+        key, network = "clients.routed_network", tester_network(site.clients.routed_network)
+    if network.num_addresses < needed:
         raise UsageError(
-            f"{options.site.name}: clients.network: expected a network of {needed} addresses for these load runs, found "
-            f"{site.clients.network} with {found}"
+            f"{options.site.name}: {key}: expected a network of {needed} addresses for these load runs, found {network} with "
+            f"{network.num_addresses}"
         )
+    if options.load.page is not None and options.lab != "native":
+        raise UsageError("--page: expected a lab on this machine's own addresses: no host outside reaches into a compose lab")
     if options.load.page is not None:
         try:
             socket.create_server((PAGE_HOST, options.load.page)).close()

@@ -74,7 +74,7 @@ def test_nodes_see_the_address_that_the_site_says(run: Run, reconnects: int, vip
         judge_seen_source(
             operations,
             receipts,
-            balancer=run.site.balancer.address,
+            balancer=run.site.balancer.addresses,
             transparent=vip.source != "balancer",
             at_least=RECONNECTING_SOURCES,
         )

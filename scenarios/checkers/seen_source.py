@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,9 @@ from scenarios.findings import Finding, failed, listed, passed, unknown
 from scenarios.frames import Frame, batches, columns
 
 
-def judge_seen_source(operations: Frame, receipts: Frame, *, balancer: str, transparent: bool, at_least: int) -> Finding:
+def judge_seen_source(
+    operations: Frame, receipts: Frame, *, balancer: Sequence[str], transparent: bool, at_least: int
+) -> Finding:  # fmt: skip
     """Judge the peer addresses in the nodes' journals.
 
     Parameters
@@ -23,8 +26,8 @@ def judge_seen_source(operations: Frame, receipts: Frame, *, balancer: str, tran
         Those that went through one VIP.
     receipts : frame of receipts
         The nodes' receipts and observations of the same run.
-    balancer : str
-        The address that the balancer connects from.
+    balancer : sequence of str
+        The addresses that the balancer may connect from: of a pair, each unit's own.
     transparent : bool
         Whether the node must see the client's address instead.
     at_least : int
@@ -37,14 +40,15 @@ def judge_seen_source(operations: Frame, receipts: Frame, *, balancer: str, tran
         "peers": dict(sorted(seen.peers.items())[:5]),
         "nodes": len(seen.nodes),
     }
-    limit = {"wrong": 0, "receipts_at_least": at_least, "expected_peer": "the client's address" if transparent else balancer}
+    own = " or ".join(balancer)
+    limit = {"wrong": 0, "receipts_at_least": at_least, "expected_peer": "the client's address" if transparent else own}
     if seen.wrong:
         examples = sorted(seen.wrong)
-        expected = "the client's own address" if transparent else f"the balancer's address {balancer}"
+        expected = "the client's own address" if transparent else f"the balancer's address {own}"
         return failed("balancer", f"nodes saw {listed(examples, 3)} instead of {expected}", measured=measured, limit=limit)
     if measured["receipts"] < at_least:
         return unknown(f"only {measured['receipts']} receipts name their peer", measured=measured, limit=limit)
-    whom = "the clients" if transparent else balancer
+    whom = "the clients" if transparent else own
     return passed(
         f"{measured['receipts']} receipts on {measured['nodes']} nodes, all from {whom}",
         measured=measured, limit=limit,
@@ -59,8 +63,8 @@ class _Seen(NamedTuple):
     nodes: set[str]
 
 
-def _seen(operations: Frame, receipts: Frame, expected: str | None) -> _Seen:
-    """Count the receipts of what was sent, piece by piece; `expected` is the peer of all of them, None for the sources."""
+def _seen(operations: Frame, receipts: Frame, expected: Sequence[str] | None) -> _Seen:
+    """Count the receipts of what was sent, piece by piece; `expected` are the peers that may be, None for the sources."""
     sent = columns(operations, "key", "source")
     places = Places(sent["key"].to_numpy())
     last_source = None
@@ -72,7 +76,7 @@ def _seen(operations: Frame, receipts: Frame, expected: str | None) -> _Seen:
         at = places.of(batch["key"].to_numpy())
         own = batch.filter(pl.Series(at >= 0, dtype=pl.Boolean))
         if last_source is None:
-            wrong = own.filter(pl.col("peer") != expected)
+            wrong = own.filter(~pl.col("peer").is_in(expected or ()))
         else:
             wrong = _of_nobody(own, last_source[at[at >= 0]], sent)
         seen.peers.update(_peers(own))

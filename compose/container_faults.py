@@ -1,0 +1,157 @@
+"""The faults of a lab in containers that need Docker, or root of a host's network: each is a value, begun and undone.
+
+The packet filter's own chain (`PREFLIGHT-FAULT`, before all other rules) holds what a fault drops, so that undoing it is
+removing the chain, whatever else the host filters.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from .container_project import Project
+from .lab import LabError
+
+Kind = Literal["killed", "stopped", "paused", "cut-off", "isolated", "degraded", "path"]
+_CHAIN = "PREFLIGHT-FAULT"
+_STOP_S = 5
+_GONE_S = 30
+_VRRP = 112  # its protocol number (RFC 5798)
+_BURST_BYTES = 16_384
+_QUEUED_S = 0.4  # how long a full queue of the limited rate is
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A fault of one container.
+
+    Parameters
+    ----------
+    kind : str
+        What is done to it.
+    service : str
+        To which.
+    peers : tuple of str
+        Of `path`: the addresses that it no longer hears, nor is heard by.
+    which : str
+        Of `path`: replication, heartbeat or all.
+    port : int
+        Of `path`: where tables are replicated.
+    loss : float
+        Of `degraded`: the share of packets dropped, each way.
+    rate_bytes_per_s : int
+        Of `degraded`: 0 for no limit.
+    delay_s : float
+        Of `degraded`.
+    """
+
+    kind: Kind
+    service: str
+    peers: tuple[str, ...] = ()
+    which: Literal["replication", "heartbeat", "all"] = "all"
+    port: int = 0
+    loss: float = 0.0
+    rate_bytes_per_s: int = 0
+    delay_s: float = 0.0
+    network: str = ""
+    address: str = ""
+
+
+def fault_of(project: Project, request: dict[str, Any]) -> Fault:
+    """Read a fault from a request, with what undoing it will need.
+
+    Raises
+    ------
+    LabError
+        When it is none, or its container is not there.
+    """
+    try:
+        fault = msgspec.convert({key: value for key, value in request.items() if key not in ("do", "fault")}, type=Fault)
+    except msgspec.ValidationError as error:
+        raise LabError(f"fault: {error}") from error
+    container = project.container(fault.service)
+    if fault.kind != "cut-off":
+        return fault
+    network, address = project.network_of(container)
+    return msgspec.structs.replace(fault, network=str(network.id), address=address)
+
+
+def begin(project: Project, fault: Fault) -> None:
+    """Let it happen; return when it has. Raises LabError."""
+    container = project.container(fault.service)
+    match fault.kind:
+        case "killed":
+            container.kill("SIGKILL")
+            container.wait(timeout=_GONE_S)
+        case "stopped":
+            container.stop(timeout=_STOP_S)
+        case "paused":
+            container.pause()
+        case "cut-off":
+            project.engine.networks.get(fault.network).disconnect(container, force=True)
+        case _:
+            project.in_network_of(fault.service, script_of(fault))
+
+
+def undo(project: Project, fault: Fault) -> None:
+    """Undo it; return when the container is there again, not when its services answer. Raises LabError."""
+    container = project.container(fault.service)
+    match fault.kind:
+        case "killed" | "stopped":
+            container.start()
+        case "paused":
+            if container.status == "paused":
+                container.unpause()
+        case "cut-off":
+            network = project.engine.networks.get(fault.network)
+            network.connect(container, ipv4_address=fault.address, aliases=[fault.service])
+        case _:
+            if container.status == "running":  # else its network, with all rules in it, has gone
+                project.in_network_of(fault.service, UNDO_SCRIPT)
+
+
+def script_of(fault: Fault) -> str:
+    """Return the shell script that begins a fault of a host's network."""
+    lines = [UNDO_SCRIPT, f"iptables -N {_CHAIN}"]
+    lines += [f"iptables -A {_CHAIN} {rule} -j DROP" for rule in _dropped(fault)]
+    lines += [f"iptables -I {way} ! {flag} lo -j {_CHAIN}" for way, flag in (("INPUT", "-i"), ("OUTPUT", "-o"))]
+    if fault.rate_bytes_per_s:
+        rate = fault.rate_bytes_per_s
+        limit = max(_BURST_BYTES, round(rate * _QUEUED_S))
+        lines.append(f"{_DEVICE}; tc qdisc replace dev $dev root tbf rate {rate * 8}bit burst {_BURST_BYTES} limit {limit}")
+        lines.append("tc qdisc add dev $dev handle ffff: ingress")
+        lines.append(
+            f"tc filter add dev $dev parent ffff: protocol all matchall action police rate {rate * 8}bit "
+            f"burst {max(_BURST_BYTES, rate // 10)} conform-exceed drop"
+        )
+    elif fault.delay_s:
+        lines.append(f"{_DEVICE}; tc qdisc replace dev $dev root netem delay {round(fault.delay_s * 1e6)}us limit 10000")
+    return "\n".join(lines)
+
+
+_DEVICE = "dev=$(ip -o -4 addr show scope global | awk 'NR == 1 {print $2}')"
+UNDO_SCRIPT = f"""\
+while iptables -D INPUT ! -i lo -j {_CHAIN} 2>/dev/null; do :; done
+while iptables -D OUTPUT ! -o lo -j {_CHAIN} 2>/dev/null; do :; done
+iptables -F {_CHAIN} 2>/dev/null && iptables -X {_CHAIN} || true
+{_DEVICE}
+tc qdisc del dev $dev root 2>/dev/null || true
+tc qdisc del dev $dev ingress 2>/dev/null || true"""
+
+
+def _dropped(fault: Fault) -> list[str]:
+    """Return what the chain's rules match, in and out alike."""
+    if fault.kind == "isolated":
+        return [""]
+    if fault.kind == "degraded":
+        return [f"-m statistic --mode random --probability {fault.loss:.6f}"] if fault.loss else []
+    found = []
+    for peer in fault.peers:
+        for place in (f"-s {peer}", f"-d {peer}"):
+            if fault.which == "all":
+                found.append(place)
+            if fault.which == "heartbeat":
+                found.append(f"{place} -p {_VRRP}")
+            if fault.which == "replication":
+                found += [f"{place} -p tcp --dport {fault.port}", f"{place} -p tcp --sport {fault.port}"]
+    return found

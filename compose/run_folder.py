@@ -1,0 +1,196 @@
+"""Writes the run folder of a lab in containers: all that its hosts start from, rendered from the site.
+
+`python -m compose.run_folder RUN [SITE.toml]` writes one by hand (by default of the brief's site), as `docker compose up`
+alone does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from lbconfig.site import ServiceKind, Site
+from lbconfig.site_file import SiteError, load_site
+from simulators.web.certificates import CertificateFiles, LabAuthority
+
+from .balancer_files import write_balancer_files
+from .configuration import edited, through_relay
+from .container_node import NodeFile, write_node_file
+from .keeper_client import CHECKOUT
+from .lab import Defects, LabError
+from .layout import LAB, LOAD_MASTER, NODE_UID, ROUTER, TESTER, WORKERS, keeper_socket, node_folder, site_file
+from .native_nodes import endpoints_of
+from .simulated_nodes import certificate_names, check_defects, simulated_node
+
+CA = "ca.pem"
+ACCOUNT = "account.json"
+_RELAY_PORTS = 20001  # and on: where relays listen, on their node's address
+_BRIEF = CHECKOUT / "lbconfig" / "sites" / "brief.toml"
+_HAPROXY = "haproxy.cfg"
+
+
+class WebAccount(msgspec.Struct, frozen=True):
+    """The lab's own account at the web page; its password is random, of this lab alone."""
+
+    user: str
+    password: str
+
+
+def subnet_of(site: Site) -> ipaddress.IPv4Network:
+    """Return the /24 that all hosts of a site lie in, for a lab of one network.
+
+    Raises
+    ------
+    LabError
+        When they do not, or one has an address that the lab itself needs there.
+    """
+    named = list(_hosts(site))
+    network = ipaddress.IPv4Network(f"{named[0][1]}/24", strict=False)
+    own = {ROUTER: "router", TESTER: "tester", LOAD_MASTER: "load master", **dict.fromkeys(WORKERS, "load worker")}
+    for what, address in named:
+        if ipaddress.IPv4Address(address) not in network:
+            raise LabError(f"{what}: expected an address in {network}, as {named[0][0]} has one, found {address}")
+        octet = int(address.rpartition(".")[2])
+        if octet in own:
+            raise LabError(
+                f"{what}: expected an address that a lab in containers leaves free, found {address}: the {own[octet]}'s"
+            )
+    if not ipaddress.IPv4Network(site.clients.network).subnet_of(network):
+        raise LabError(f"clients.network: expected a part of {network}, as the VIPs' network, found {site.clients.network}")
+    if site.clients.routed_network is None:
+        raise LabError("clients.routed_network: expected the network of the clients behind the router, found none")
+    return network
+
+
+def moved(text: str, network: ipaddress.IPv4Network, to: ipaddress.IPv4Network) -> str:
+    """Return a site file's text with every address of one /24 moved to another, its last octet unchanged."""
+    old, new = (str(one.network_address).rpartition(".")[0] for one in (network, to))
+    return re.sub(rf"(?<![\d.]){re.escape(old)}\.(?=\d)", f"{new}.", text)
+
+
+def write_run_folder(site: Site, text: str, run: Path, defects: Defects) -> None:
+    """Write everything into a run folder that is there and empty but for its `control/`.
+
+    Parameters
+    ----------
+    site : Site
+        As it is run: for load, with the engines for crowds.
+    text : str
+        Its file, from which the hosts read addresses and ports.
+    run : Path
+        The folder; nobody but its owner may enter it.
+    defects : Defects
+        What is broken on purpose.
+
+    Raises
+    ------
+    LabError
+        When the site does not fit a lab in containers, or a defect names what is not there.
+    """
+    subnet_of(site)
+    check_defects(site, defects)
+    for folder in (site_file(run).parent, run / "config", keeper_socket(run).parent, run / "logs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    site_file(run).write_text(text)
+    account = WebAccount(site.web.user, secrets.token_urlsafe(18))
+    _write_private(run / "config" / ACCOUNT, msgspec.json.encode(account))
+    relay_ports = relay_ports_of(site, defects)
+    _write_nodes(site, run, defects, account, relay_ports)
+
+    def edit(_unit: str, file: str, rendered: str) -> str:
+        return _with_defects(site, rendered, defects, relay_ports) if file == _HAPROXY else rendered
+
+    write_balancer_files(site, run, edit)
+
+
+def receiver_of(site: Site) -> str:
+    """Return where nodes send to: the tester's own address."""
+    return f"{str(subnet_of(site).network_address).rpartition('.')[0]}.{TESTER}"
+
+
+def relay_ports_of(site: Site, defects: Defects) -> dict[tuple[str, ServiceKind], int]:
+    """Return where the relays of the defects listen, by node and service."""
+    del site  # the ports are free on every node: services listen below them
+    return {(relay.node, relay.service): port for port, relay in enumerate(defects.relays, _RELAY_PORTS)}
+
+
+def _write_nodes(
+    site: Site, run: Path, defects: Defects, account: WebAccount, relay_ports: dict[tuple[str, ServiceKind], int]
+) -> None:  # fmt: skip
+    authority = LabAuthority(run / "config")
+    inside, receiver = Path(LAB), receiver_of(site)
+    directories = {node.name: node_folder(inside, node.name) for node in site.node}
+    for node in site.node:
+        place = Path("config") / "certificates" / node.name
+        issued = authority.issue(
+            run / place, certificate_names(site, node), expired=node.name in defects.expired_certificates
+        )
+        certificate = CertificateFiles(*(inside / place / file.name for file in issued))
+        users = {account.user: account.password}
+        folder = node_folder(run, node.name)
+        folder.mkdir(parents=True)
+        own = NodeFile(
+            site_file=site_file(inside),
+            node=simulated_node(site, node, defects, directories, certificate, users, receiver),
+            relays=tuple(relay for relay in defects.relays if relay.node == node.name),
+            relay_ports={service: port for (name, service), port in relay_ports.items() if name == node.name},
+        )
+        write_node_file(own, folder / "node.json")
+        _give_to_nodes(folder, folder / "node.json", *issued)
+
+
+def _with_defects(
+    site: Site, text: str, defects: Defects, relay_ports: dict[tuple[str, ServiceKind], int]
+) -> str:  # fmt: skip
+    endpoints = endpoints_of(site)
+    for (node, service), port in relay_ports.items():
+        vip = site.vip_of(service)
+        for server in vip.real_server:
+            if server.node == node:
+                text = through_relay(text, vip.name, server.label, endpoints[node, service].address, port)
+    return edited(text, defects.configuration)
+
+
+def _give_to_nodes(folder: Path, *files: Path) -> None:
+    """Let the nodes' user, who is nobody else, write its folder and read its files; the run folder keeps others away."""
+    for path in (folder, *files):
+        if os.getuid() == 0:
+            os.chown(path, NODE_UID, NODE_UID)
+        else:
+            path.chmod(0o777 if path.is_dir() else 0o644)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+
+
+def _hosts(site: Site) -> Iterator[tuple[str, str]]:
+    for vip in site.vip:
+        yield f"VIP {vip.name}", vip.address
+    for node in site.node:
+        yield f"node {node.name}", node.address
+    for unit in site.balancer.unit:
+        yield f"unit {unit.name}", unit.address
+
+
+def main(arguments: list[str]) -> None:
+    """Write a run folder."""
+    if len(arguments) not in (2, 3):
+        sys.exit(f"usage: python -m compose.run_folder RUN [SITE.toml], found {len(arguments) - 1} arguments")
+    path = Path(arguments[2]) if len(arguments) == 3 else _BRIEF
+    try:
+        write_run_folder(load_site(path), path.read_text(), Path(arguments[1]), Defects())
+    except (SiteError, LabError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv)
