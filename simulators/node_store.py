@@ -121,6 +121,9 @@ class Note(NamedTuple):
     updated_ns: int
 
 
+_CACHE_KB = (
+    512  # of pages of a database: full soon, so that no service grows for long (SQLite itself would take four times that)
+)
 _TABLE: dict[type, str] = {Order: "orders", Result: "results", Instance: "instances", Patient: "patients", Note: "notes"}
 Row = Order | Result | Instance | Patient | Note
 _R = TypeVar("_R", Order, Result, Instance, Patient, Note)
@@ -143,6 +146,7 @@ class NodeStore:
         self._database = sqlite3.connect(database_path(directory, service), isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=OFF")  # outlives the process; a power cut of the lab is not its subject
+        self._database.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
         self._database.executescript(_SCHEMA[service])
 
     def put(self, *rows: Row) -> None:
