@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import select
-import selectors
 import signal
 import socket
 import subprocess
@@ -28,6 +27,7 @@ from .keeper import descendants
 FALLBACKS_FILE = "fallbacks.json"  # addresses and ports of the pages that this unit serves itself
 _GRACE_S = 3.0
 _POLL_S = 0.02
+_REAP_EVERY_S = 1.0
 _REQUEST_BYTES = 4096
 _REQUEST_S = 2.0
 _FALLBACK_BACKLOG = 128
@@ -192,22 +192,16 @@ class Unit:
 
 
 def serve(unit: Unit, control: Path) -> None:
-    """Answer requests until SIGTERM; children are reaped meanwhile."""
+    """Answer requests until a KeyboardInterrupt; children are reaped meanwhile."""
     control.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
+    with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(control))
         control.chmod(0o600)
         listener.listen()
-        ending, woken = os.pipe()
-        signal.signal(signal.SIGTERM, lambda *_: os.write(woken, b"\x00"))
-        selector.register(listener, selectors.EVENT_READ)
-        selector.register(ending, selectors.EVENT_READ)
         while True:
-            ready = {key.fileobj for key, _ in selector.select(1.0)}
+            ready, _, _ = select.select([listener], [], [], _REAP_EVERY_S)
             unit.reap()
-            if ending in ready:
-                return
-            if listener in ready:
+            if ready:
                 _answer_one(unit, listener)
 
 
@@ -230,9 +224,13 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"usage: python -m compose.container_balancer DIRECTORY, found {len(arguments) - 1} arguments")
     directory = Path(arguments[1])
     unit = Unit(directory)
-    unit.start()
-    serve(unit, directory / "control.sock")
-    unit.stop()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # process 1 has no default of its own for it
+    try:
+        unit.start()
+        serve(unit, directory / "control.sock")
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        unit.stop()
 
 
 if __name__ == "__main__":
