@@ -22,7 +22,7 @@ from .shapes import Piece, pieces_of
 
 LATE_NS = 50_000_000  # by so much an arrival may begin late and still count as in time: people and machines notice no less
 _KIND_NUMBERS = {"modality": 1, "worklist": 2, "engine": 3, "viewer": 4}  # part of the seed: never to be changed
-_AT_ONCE = 4096
+_AT_ONCE = 512
 _Floats = NDArray[np.float64]
 
 
