@@ -409,8 +409,10 @@ def storm(session: Session, run: Run, planner: Planner) -> LoadRun:
 
 @pytest.fixture(scope="session")
 def soak(session: Session, run: Run, planner: Planner) -> LoadRun:
-    """Put the average rate on all VIPs, for long."""
-    return _loaded(session, run, "SOAK-1", planner.soak(), "the average rate, for long", page=session.options.load.page)
+    """Put the average rate on all VIPs, for long, or what the options ask for."""
+    factor = session.options.load.factor
+    rate = f"{factor:.3g} times the peak hour's rate" if factor else "the average rate"
+    return _loaded(session, run, "SOAK-1", planner.soak(), f"{rate}, for long", page=session.options.load.page)
 
 
 @pytest.fixture(scope="session")

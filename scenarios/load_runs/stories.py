@@ -20,7 +20,7 @@ PAIRED: dict[ServiceKind, str] = {
 }  # fmt: skip
 _TITLES = {
     "STORM-1": "A storm of reconnects", "LOAD-1": "The peak", "LOAD-2": "What the balancer adds",
-    "LOAD-3": "One node carries the peak alone", "LOAD-4": "Steps to the knee", "SOAK-1": "The average rate, for long",
+    "LOAD-3": "One node carries the peak alone", "LOAD-4": "Steps to the knee", "SOAK-1": "One rate, for long",
 }  # fmt: skip
 
 
