@@ -51,7 +51,8 @@ def judge_blackout(vip: Vip, episode: Episode, knocks: Sequence[Knock], operatio
     answers = ", ".join(f"{count} {answer}" for answer, count in measured["answers"].items())
     spoken = " (the fallback page, in HTTP as its clients speak)" if measured["answers_in_http"] else ""
     return passed(
-        f"{measured['knocks']} knocks at {vip.name} without a real server: {answers}{spoken}, within {_longest(measured)}; "
+        f"{measured['knocks']} knocks at {vip.name} without a real server: {answers}{spoken}, "
+        f"within {measured['longest_knock_s']:.2f} s; "
         f"{measured['sources']} sources served again {measured['served_after_up_s']:.1f} s after the first UP",
         **numbers,
     )
@@ -156,7 +157,3 @@ def _wrong_return(vip: Vip, measured: dict[str, Any]) -> list[str]:
     if measured["left_on_the_fallback"]:
         broken.append(f"{measured['left_on_the_fallback']} sessions stayed on the fallback")
     return broken
-
-
-def _longest(measured: dict[str, Any]) -> str:
-    return f"{measured['longest_knock_s']:.2f} s"

@@ -43,9 +43,11 @@ def judge_drained(vip: Vip, episode: Episode, operations: pl.DataFrame, loss: Fi
         return unknown(f"whether anything was lost could not be told: {loss.reason}", **numbers)
     last = measured["last_new_connection_s"]
     left = "none of them came again" if last is None else f"the last of them came after {last:.1f} s"
+    refused = measured["refused_by_a_node"]
+    again = f"; {refused} of their requests were refused by a node that did not know their session" if refused else ""
     return passed(
         f"{label}: {measured['work_operations']} operations finished on {measured['established_sources']} open sessions; "
-        f"{measured['sticky_sources']} sticky sources, {left}",
+        f"{measured['sticky_sources']} sticky sources, {left}{again}",
         **numbers,
     )
 
@@ -124,6 +126,11 @@ def _broken(label: str, vip: Vip, measured: dict[str, Any]) -> str:
 
 
 def _what_to_set(vip: Vip) -> str:
+    if vip.clear_entries_on_drain:
+        return (
+            "The site clears the entries of a drained server, so something else leads them there: a rule of the balancer, "
+            "or entries that another unit taught it again"
+        )
     return (
         "Draining alone does not move a source that has a persistence entry. Clear the entries of a server when it is "
         "drained: in the site file clear_entries_on_drain = true, on the balancer `clear table` after the drain"

@@ -91,7 +91,10 @@ def test_a_sticky_source_may_come_again_within_the_window_and_not_after_it(histo
     finding = judge_drained(VIP, episode(DRAINED), history(*BEFORE, *WORK, late), NOTHING_LOST)
     assert (finding.verdict, finding.subject) == ("fail", "balancer")
     assert "1 sources still came to HL71 with new connections, the last of them 6.0 s after" in finding.reason
-    assert "clear_entries_on_drain" in finding.reason
+    assert "in the site file clear_entries_on_drain = true" in finding.reason
+    clears = msgspec.structs.replace(VIP, clear_entries_on_drain=True)
+    pinned = judge_drained(clears, episode(DRAINED), history(*BEFORE, *WORK, late), NOTHING_LOST)
+    assert "something else leads them there" in pinned.reason
 
 
 @pytest.mark.parametrize(
