@@ -69,6 +69,7 @@ class ConfigurationEdit(msgspec.Struct, frozen=True):
 class Defects(msgspec.Struct, frozen=True, kw_only=True):
     """What is broken on purpose when a lab starts. Empty: nothing.
 
+    `pages`: addresses and ports at which the appliance's fallback page is served beside those that the site names.
     `cpu_hogs_per_core`: processes for each core of the machine that burn CPU as soon as the lab is up, until it stops.
     """
 
@@ -76,6 +77,7 @@ class Defects(msgspec.Struct, frozen=True, kw_only=True):
     misbehaviour: tuple[MisbehavingService, ...] = ()
     relays: tuple[Relayed, ...] = ()
     expired_certificates: tuple[str, ...] = ()  # the nodes
+    pages: tuple[tuple[str, int], ...] = ()
     sent_from: tuple[SentFrom, ...] = ()
     not_admitted: tuple[str, ...] = ()  # the nodes that the receiver on the clients' side turns away
     cpu_hogs_per_core: int = 0

@@ -234,8 +234,8 @@ class NativeLab:
 
     def _start_fallbacks(self, keeper: KeeperClient) -> None:
         """Start the appliance's own page, once for each address and port that a VIP falls back to."""
-        pages = dict.fromkeys((vip.fallback.address, vip.fallback.port) for vip in self.site.vip if vip.fallback)
-        for address, port in pages:
+        named = [(vip.fallback.address, vip.fallback.port) for vip in self.site.vip if vip.fallback]
+        for address, port in dict.fromkeys((*named, *self._defects.pages)):
             name = f"fallback-{address}-{port}"
             with bind_listener(address, port) as listener:
                 keeper.start(

@@ -6,7 +6,6 @@ protocol apart: what a device meets where no real server is left.
 
 from __future__ import annotations
 
-import itertools
 import ssl
 import threading
 import time
@@ -27,6 +26,7 @@ from simulators.hl7.mllp import frame
 Answer = Literal["refused", "closed", "http", "other", "silence"]
 KNOCK_EVERY_S = 0.4
 _ANSWER_BYTES = 4096
+_AT_ONCE = 48  # a knock that is answered only when the client gives up must keep no other from knocking
 
 
 class Knock(msgspec.Struct, frozen=True):
@@ -50,19 +50,15 @@ def knock(site: Site, vip: Vip, source: str, within_s: float) -> Knock:
 
 
 def knock_until(
-    leave: threading.Event, site: Site, source_addresses: Callable[[int], list[str]], into: list[Knock], within_s: float
-) -> None:  # fmt: skip
-    """Knock on every VIP a few times a second, each time as another client, until told to leave."""
-
-    def on_vip(vip: Vip) -> None:
-        for _ in itertools.count():
-            into.append(knock(site, vip, source_addresses(1)[0], within_s))
+    leave: threading.Event, site: Site, source_addresses: Callable[[int], list[str]], within_s: float
+) -> list[Knock]:  # fmt: skip
+    """Knock on every VIP a few times a second until told to leave, each time as another client that waits for nobody else."""
+    with ThreadPoolExecutor(_AT_ONCE, "knock") as pool:
+        tasks = []
+        while True:
+            tasks += [pool.submit(knock, site, vip, source_addresses(1)[0], within_s) for vip in site.vip]
             if leave.wait(KNOCK_EVERY_S):
-                return
-
-    with ThreadPoolExecutor(len(site.vip), "knock") as pool:
-        for task in [pool.submit(on_vip, vip) for vip in site.vip]:
-            task.result()
+                return [task.result() for task in tasks]
 
 
 def first_words(site: Site, service: ServiceKind) -> bytes:

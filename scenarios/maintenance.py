@@ -26,7 +26,6 @@ from simulators.client import Attempt
 TEACHABLE_WITHIN_S = 10.0  # HAProxy gives its peers five seconds to be learnt from
 TAUGHT_WITHIN_S = 5.0
 RELOAD_SOURCES = 20  # that all of them meet their node again by luck: 2 to the power of -20
-KNOCK_WITHIN_S = 20.0
 
 Player = Callable[[Script, TalkerFactory], Episode]
 
@@ -104,8 +103,9 @@ def black_out(run: Run, play: Player, talkers: TalkerFactory) -> Blackout:
     knocks: list[Knock] = []
 
     def meanwhile(leave: threading.Event) -> None:
-        knock_until(leave, run.site, run.lab.source_addresses, knocks, KNOCK_WITHIN_S)
+        knocks.extend(knock_until(leave, run.site, run.lab.source_addresses, within_s))
 
+    within_s = max(vip.limits.refused_s for vip in run.site.vip) + 1
     return Blackout(play(scripts.stop_every_server(run.site, meanwhile), talkers), tuple(knocks))
 
 

@@ -197,8 +197,7 @@ def _maintenance_plants(site: Site) -> tuple[Plant, ...]:
     """Return the plants of the profile `maintenance`; most of them undo what a hardened site mends."""
     dicom, hl7, dmwl, https = (site.vip_of(service).name for service in ("dicom", "hl7", "dmwl", "https"))
     first = {vip.name: vip.real_server[0] for vip in site.vip}
-    page = next((vip.fallback for vip in site.vip if vip.fallback), None)
-    address = f"{page.address}:{page.port}" if page else f"{site.balancer.address}:9081"
+    page = (site.balancer.address, 9081)
     planted = (
         _edited("table-not-taught", "the persistence table is not taught to the next process", "PERSIST-3", dmwl,
                 (r"^(\s*stick-table .*?) peers \S+", r"\1")),
@@ -207,8 +206,11 @@ def _maintenance_plants(site: Site) -> tuple[Plant, ...]:
                   for server, other in zip(site.vip_of("dmwl").real_server, site.vip_of("dicom").real_server, strict=False))),
         _edited("health-by-connecting", "the health check connects and asks nothing", "HEALTH-2", hl7,
                 (r"^\s*(?:option tcp-check|tcp-check .*)\n", "")),
-        _edited("web-page-for-devices", "the fallback is a web page", "FAILOVER-5", dicom,
-                (rf"^(\s*)(server {first[dicom].label} .*)$", rf"\1server backup {address} backup non-stick\n\1\2")),
+        Plant("web-page-for-devices", "the fallback is a web page", "FAILOVER-5", dicom, Defects(
+            configuration=(ConfigurationEdit(
+                dicom, rf"^(\s*)(server {first[dicom].label} .*)$",
+                rf"\1server backup {page[0]}:{page[1]} backup non-stick\n\1\2"),),
+            pages=(page,))),
         _edited("pinned-sources", "a rule leads every source to one server, drained or not", "DRAIN-1", https,
                 (rf"^(\s*)(server {first[https].label} .*)$",
                  rf"\1use-server {first[https].label} if {{ src {site.clients.network} }}\n\1\2")),

@@ -99,7 +99,7 @@ def stop_every_server(site: Site, meanwhile: Meanwhile) -> Script:
         fault=EveryServerKilled(),
         hold_at_least_s=0,
         hold_at_most_s=max(vip.limits.down_s for vip in site.vip) + 1,
-        linger_s=2,
+        linger_s=3,
         until_status="DOWN",
         recovered=False,
         up_within_s=_up_within_s(site),

@@ -1,9 +1,10 @@
 """The MLLP listener of a node: `python -m simulators.hl7.listener SETTINGS.json`.
 
 Every accepted message is applied to the node's store and receipted before its acknowledgement leaves. What one turn of the
-event loop brought, over all connections, becomes one transaction and one write. A listener that is set to `digest` writes
-receipts alone: it is what load is driven against. `processes` of them share one listening socket, store and journal; each
-writes its pulse. Results that name the receiver in OBR-28 are passed on to it.
+event loop brought, over all connections, becomes one transaction and one write. After a standstill it applies nothing whose
+sender has gone: that one will send it again, or has done so, and another node may have taken later messages since. A
+listener that is set to `digest` writes receipts alone: it is what load is driven against. `processes` of them share one
+listening socket, store and journal; each writes its pulse. Results that name the receiver in OBR-28 are passed on to it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from simulators.service import (
     listening_socket,
     settings_of_command_line,
 )
+from simulators.standstill import Standstill
 
 from .acknowledgement import Acknowledger
 from .content import Content, content_of
@@ -110,6 +112,7 @@ class Listener:
         self._held: dict[str, Accepted] = {}  # by patient; a lying listener only
         self._updated_ns = 0
         self.loop = asyncio.get_running_loop()
+        self._standstill = Standstill(self.loop)
         self._kind = LateSession if settings.has(Misbehaviour.SLOW_BY_20_MS) else Session
 
     def session(self) -> Session:
@@ -118,6 +121,9 @@ class Listener:
 
     def take(self, session: Session, payload: bytes) -> None:
         """Take one message: refuse it at once, or put it with those that are written at the end of this turn."""
+        if self._standstill.is_recent() and session.is_abandoned():
+            log(f"left out a message of {session.peer[0]}: it waited while this process stood still, and its sender has gone")
+            return
         message: Message | None = None
         try:
             if self._is_honest and self._take_usual(session, payload):
@@ -161,6 +167,7 @@ class Listener:
 
     def close(self) -> None:
         """Write what is still held back, and close the store and the journal."""
+        self._standstill.close()
         self.write()
         self._write_late(list(self._held.values()))
         self._store.close()

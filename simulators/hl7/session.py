@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
 import sys
 from typing import TYPE_CHECKING, cast
@@ -71,6 +72,14 @@ class Session(asyncio.Protocol):
         transport = self._transport
         if data and transport is not None and not transport.is_closing():
             transport.write(data)
+
+    def is_abandoned(self) -> bool:
+        """Say whether the peer has closed or reset the connection, even if there is something left to read on it."""
+        if self._transport is None:
+            return True
+        looking = select.poll()
+        looking.register(self._transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return bool(looking.poll(0))
 
     def close(self) -> None:
         """Close after what was sent has left."""
