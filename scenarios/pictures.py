@@ -8,6 +8,7 @@ import polars as pl
 
 from lbconfig.site import Site, Vip
 from reports.verdict import Pictures, Timeline, TimelineEvent, TrafficSeries
+from scenarios.checkers.residents import residents_on
 from scenarios.episodes import Episode, Role, seconds
 from scenarios.targets import SERVICE_OF
 from simulators.operations import Outcome, Way
@@ -70,15 +71,8 @@ def _title(episode: Episode) -> str:
 
 def _on_the_victim(vip: Vip, episode: Episode, operations: pl.DataFrame) -> list[str]:
     """Return the sources whose last answer before the fault came from the victim."""
-    residents = episode.addresses(vip.name, Role.STICKY) + episode.addresses(vip.name, Role.ESTABLISHED)
-    last = (
-        operations.filter((pl.col("outcome") == int(Outcome.ACKNOWLEDGED)) & (pl.col("ended_ns") < episode.begun_ns))
-        .filter(pl.col("source").is_in(residents))
-        .sort("ended_ns")
-        .group_by("source")
-        .agg(pl.col("node").last())
-    )
-    return [str(source) for source in last.filter(pl.col("node") == episode.node)["source"].to_list()]
+    roles = (Role.STICKY, Role.ESTABLISHED)
+    return [address for role in roles for address in residents_on(episode.node, episode, operations, vip.name, role)]
 
 
 def _first(operations: pl.DataFrame) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from lbconfig.site import Vip
+from scenarios.checkers.residents import node_before
 from scenarios.episodes import Episode, Role, seconds
 from scenarios.findings import Finding, Numbers, failed, listed, passed, unknown
 from simulators.operations import Outcome
@@ -69,11 +70,10 @@ def _moves(vip: Vip, episode: Episode, acknowledged: pl.DataFrame, up_ns: int | 
     returned: list[str] = []
     for address in episode.addresses(vip.name, Role.STICKY) + episode.addresses(vip.name, Role.ESTABLISHED):
         own = acknowledged.filter(pl.col("source") == address)
-        before = own.filter(pl.col("ended_ns") < episode.begun_ns)["node"].to_list()
         during = own.filter((pl.col("begun_ns") >= episode.begun_ns) & (pl.col("begun_ns") < episode.ended_ns))[
             "node"
         ].to_list()
-        if not before or not during or before[-1] != episode.node or during[-1] == episode.node:
+        if node_before(episode, acknowledged, address) != episode.node or not during or during[-1] == episode.node:
             continue
         moved += 1
         heard += own.filter(pl.col("begun_ns") >= (up_ns or episode.observed_ns)).height > 0

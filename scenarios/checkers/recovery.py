@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from lbconfig.site import Balancer, Vip
+from scenarios.checkers.residents import node_before
 from scenarios.episodes import LAG_LIMIT_S, Episode, Role, seconds
 from scenarios.findings import Finding, Numbers, Subject, failed, passed, unknown
 from simulators.operations import Outcome
@@ -88,8 +89,7 @@ def _recoveries(episode: Episode, operations: pl.DataFrame, vip: str, role: Role
                 continue
             from_ns = int(tried["begun_ns"].min())  # type: ignore[arg-type]
         else:
-            before = own.filter(pl.col("ended_ns") < episode.begun_ns)
-            if not before.height or before["node"][-1] != episode.node:
+            if node_before(episode, operations, address) != episode.node:
                 continue
             from_ns = episode.begun_ns
         times.append(seconds(int(after["ended_ns"][0]) - from_ns) if after.height else None)
