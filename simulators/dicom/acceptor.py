@@ -16,6 +16,7 @@ from ..misbehaviour import LATE_BY_S, Misbehaviour
 from ..service import ServiceSettings
 from .dimse import VERIFICATION, CommandField, c_echo_rsp
 from .errors import ProtocolError
+from .low_water import LowWater
 from .negotiation import AcceptedContext, AssociateRequested
 from .upper_layer import AbortSource, DataSink, Event, Message, State, UpperLayer
 
@@ -23,6 +24,7 @@ MAXIMUM_PDU_BYTES = 1 << 20  # told to the requestor
 ACSE_TIMEOUT_S = 5.0  # for the A-ASSOCIATE-RQ after the connection, and for the peer's close after the end (ARTIM)
 STALLED_PDU_S = 10.0  # how long the rest of a PDU may not come, or an answer not be read, before the connection is closed
 CLOSE_WITHIN_S = 5.0  # how long peers may take to read what they were sent, once the service ends
+_LOOK_AGAIN_S = 0.1  # for what came of a PDU and was too little to be told of
 _READ_BYTES = 1 << 18  # at a time; it stays in the processor's cache until it is in its message
 _EVENTS_AHEAD = 8  # what a peer may ask before it is answered; more is not read
 
@@ -135,7 +137,7 @@ class Acceptor(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_blocked", "_busy", "_cancelled", "_entity", "_events", "_heard_s", "_holds_back", "_holds_place", "_layer",
-        "_timer", "_transport", "_unread_timer", "_when_writable", "calling_ae", "peer",
+        "_low_water", "_timer", "_transport", "_unread_timer", "_when_writable", "calling_ae", "peer",
     )  # fmt: skip
 
     def __init__(self, entity: ApplicationEntity) -> None:
@@ -144,6 +146,7 @@ class Acceptor(asyncio.BufferedProtocol):
         self._entity = entity
         self._layer = UpperLayer(maximum_length=MAXIMUM_PDU_BYTES, new_sink=entity.provider.new_sink)
         self._transport: asyncio.Transport | None = None
+        self._low_water = LowWater()
         self._events: list[Event] = []  # not acted upon yet
         self._busy: int | None = None  # the Message ID of the request that takes its time
         self._cancelled: frozenset[int] = frozenset()
@@ -243,6 +246,9 @@ class Acceptor(asyncio.BufferedProtocol):
         except ProtocolError as error:
             self.abort(str(error))
             return
+        left_bytes = layer.fragment_left_bytes
+        if (left_bytes or self._low_water.bytes > 1) and self._transport is not None:
+            self._low_water.set(self._transport, left_bytes)
         if not layer.is_between_pdus:
             self._expect_the_rest()
         if not events:
@@ -266,6 +272,7 @@ class Acceptor(asyncio.BufferedProtocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Forget the connection."""
         self._transport = None
+        self._low_water.close()
         self._events.clear()
         self._give_place_back()
         for timer in (self._timer, self._unread_timer):
@@ -363,6 +370,9 @@ class Acceptor(asyncio.BufferedProtocol):
         if self._layer.is_between_pdus or self._holds_back:
             return
         left_s = self._heard_s + STALLED_PDU_S - self._entity.loop.time()
+        if left_s <= 0 and self._low_water.bytes > 1 and self._transport is not None:
+            self._low_water.set(self._transport, 0)  # something may have come that was too little to be told of
+            left_s = _LOOK_AGAIN_S
         if left_s > 0:
             self._timer = self._entity.loop.call_later(left_s, self._check_the_rest)
         else:

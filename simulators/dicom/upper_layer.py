@@ -168,6 +168,11 @@ class UpperLayer:
         """Whether nothing is under way of a PDU that the peer sends."""
         return not (self._unit or self._kind)
 
+    @property
+    def fragment_left_bytes(self) -> int:
+        """How much is still to come of the fragment that the peer sends; 0 while there is none under way."""
+        return self._pdv_left
+
     def associate(self, proposal: Proposal) -> bytes:
         """Begin as the requestor; return the A-ASSOCIATE-RQ to send."""
         self._expect("A-ASSOCIATE-RQ", State.IDLE)

@@ -92,8 +92,13 @@ def image(size_bytes: int) -> tuple[str, bytes]:
 
 def writes_of(scp: RunningScp) -> int:
     """Return how often the process has called write(2) or writev(2)."""
+    return calls_of(scp, "syscw")
+
+
+def calls_of(scp: RunningScp, name: str) -> int:
+    """Return how often the process has called read(2) ("syscr") or write(2) ("syscw"), and their like."""
     fields = dict(line.split(": ") for line in Path(f"/proc/{scp.process.pid}/io").read_text().splitlines())
-    return int(fields["syscw"])
+    return int(fields[name])
 
 
 def wait_until_stopped(scp: RunningScp) -> None:
@@ -154,6 +159,19 @@ def test_an_image_in_pieces_of_one_byte_is_an_image(storage_scp: RunningScp) -> 
         for byte in peer.message(CT_ID, c_store_rq(1, CT, uid), data):
             peer.socket.sendall(bytes((byte,)))
         assert peer.next_answer() == (1, 0x0000)
+
+
+def test_a_large_image_in_many_pieces_is_read_in_few(start_scp: StartScp) -> None:
+    scp = start_scp("dicom", storage="digest")
+    uid, data = image(1 << 19)
+    with Peer(scp) as peer:
+        message = peer.message(CT_ID, c_store_rq(1, CT, uid), data)
+        before = calls_of(scp, "syscr")
+        for at in range(0, len(message), 1 << 14):
+            time.sleep(0.005)  # each piece comes alone, as from a balancer that hands on what its buffer takes
+            peer.socket.sendall(message[at : at + (1 << 14)])
+        assert peer.next_answer() == (1, 0x0000)
+    assert calls_of(scp, "syscr") - before < 16
 
 
 def test_a_peer_that_takes_tiny_pdus_is_answered_in_tiny_pdus(storage_scp: RunningScp) -> None:
