@@ -7,6 +7,7 @@ and written with one `write(2)`, so it survives `kill -9` of the service that wr
 from __future__ import annotations
 
 import enum
+import functools
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -58,6 +59,17 @@ class Receipt(NamedTuple):
 
 pack_receipt = record_struct(RECEIPT_FIELDS).pack
 """Pack the fields of a Receipt, in their order, without making one: for a service whose time goes into receipts."""
+
+
+_WAY_FROM = [name for name, _ in RECEIPT_FIELDS].index("peer")
+_pack_what_came = record_struct(RECEIPT_FIELDS[:_WAY_FROM]).pack
+_pack_way = record_struct(RECEIPT_FIELDS[_WAY_FROM:]).pack
+
+
+@functools.lru_cache(maxsize=4096)  # the same for all that comes over one connection
+def _packed_way(peer: tuple[str, int], caller: str, node: bytes) -> bytes:
+    """Pack the last fields of a receipt: who sent it, who took it."""
+    return _pack_way(packed_address(peer[0]), peer[1], caller.encode("ascii", "replace")[:16], node)
 
 
 class Journal:
@@ -132,10 +144,9 @@ class Journal:
         The other arguments are those of `receipt_of_digest`; it says the same, at a third of the price.
         """
         run, key, kind = named or (0, xxhash.xxh3_64_intdigest(identifier.encode()), 0)
-        return pack_receipt(
-            run, key, kind, self._service, 0 if named else _FOREIGN, time.monotonic_ns(), time.time_ns(), size_bytes, digest,
-            packed_address(peer[0]), peer[1], caller.encode("ascii", "replace")[:16], self._node,
-        )  # fmt: skip
+        return _pack_what_came(
+            run, key, kind, self._service, 0 if named else _FOREIGN, time.monotonic_ns(), time.time_ns(), size_bytes, digest
+        ) + _packed_way(peer, caller, self._node)
 
     def append(self, *receipts: Receipt) -> None:
         """Write receipts with one `write(2)`; when this returns they outlive the process."""

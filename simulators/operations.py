@@ -28,6 +28,8 @@ _SEQUENCE_LIMIT = 1 << SEQUENCE_BITS
 _GENERATOR_LIMIT = 1 << GENERATOR_BITS
 _KEY_BITS = GENERATOR_BITS + SEQUENCE_BITS
 _KEY_LIMIT = 1 << _KEY_BITS
+_EVERY_UUIDS_BITS = 0xFFFF << 112 | 0xF << 76 | 0b11 << 62  # those that are the same in each UUID of ours
+_EVERY_UUID = MARK << 112 | 8 << 76 | 0b10 << 62  # mark, version 8, variant
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _BASE_32 = "0123456789abcdefghijklmnopqrstuv"  # the digits that int() knows; "!" is none
 _DIGITS = dict(zip(_CROCKFORD.encode(), _BASE_32.encode(), strict=True))
@@ -156,11 +158,14 @@ def identity_of_uid(uid: str) -> Identity | None:
 
 def run_key_and_kind_of_uid(uid: str) -> tuple[int, int, int] | None:
     """Read run, join key and kind back from a UID, as `identity_of_uid` does; None when the UID is not one of ours."""
-    if len(uid) != UID_LENGTH or uid[:9] != "2.25.1067" or not (uid[5:].isascii() and uid[5:].isdigit()):
+    if len(uid) != UID_LENGTH or uid[:9] != "2.25.1067":
         return None
-    value = int(uid[5:])
+    digits = uid[5:]
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    value = int(digits)
     kind = value >> 64 & 0xFFF
-    if value >> 112 != MARK or value >> 76 & 0xF != 8 or value >> 62 & 0b11 != 0b10 or kind not in _KINDS:
+    if value & _EVERY_UUIDS_BITS != _EVERY_UUID or kind not in _KINDS:
         return None
     return value >> 80 & 0xFFFFFFFF, value & _KEY_LIMIT - 1, kind
 

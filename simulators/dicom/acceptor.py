@@ -28,6 +28,8 @@ _LOOK_AGAIN_S = 0.1  # for what came of a PDU and was too little to be told of
 _READ_BYTES = 1 << 18  # at a time; it stays in the processor's cache until it is in its message
 _EVENTS_AHEAD = 8  # what a peer may ask before it is answered; more is not read
 
+_C_CANCEL_RQ = int(CommandField.C_CANCEL_RQ)  # the member of an enumeration is dear to look up
+
 _Rejection = tuple[int, int, int]
 CALLED_AE_NOT_RECOGNIZED: _Rejection = (1, 1, 7)  # rejected permanently by the service user (PS3.8, table 9-21)
 LOCAL_LIMIT_EXCEEDED: _Rejection = (2, 3, 2)  # rejected for now by the service provider (presentation)
@@ -246,10 +248,10 @@ class Acceptor(asyncio.BufferedProtocol):
         except ProtocolError as error:
             self.abort(str(error))
             return
-        left_bytes = layer.fragment_left_bytes
-        if (left_bytes or self._low_water.bytes > 1) and self._transport is not None:
-            self._low_water.set(self._transport, left_bytes)
-        if not layer.is_between_pdus:
+        is_between_pdus = layer.is_between_pdus
+        if not (is_between_pdus and self._low_water.bytes == 1) and self._transport is not None:
+            self._low_water.set(self._transport, layer.fragment_left_bytes)
+        if not is_between_pdus:
             self._expect_the_rest()
         if not events:
             return
@@ -258,7 +260,7 @@ class Acceptor(asyncio.BufferedProtocol):
             self.close()
             return
         for event in events:
-            if isinstance(event, Message) and event.command_set.command_field == CommandField.C_CANCEL_RQ:
+            if isinstance(event, Message) and event.command_set.command_field == _C_CANCEL_RQ:
                 self._cancel(event.command_set.responded_to)
             else:
                 self._events.append(event)

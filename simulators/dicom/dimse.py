@@ -107,6 +107,16 @@ class CommandDecoder:
         self._id_at = self._uid_at = self._uid_end = 0
         self._parts = (b"", b"", b"")  # before the message id, between it and the UID, behind the UID
 
+    @property
+    def last(self) -> CommandSet:
+        """What was decoded last."""
+        return self._last
+
+    @property
+    def places(self) -> tuple[int, int, int]:
+        """Where in the last one the message id begins, the SOP Instance UID begins and ends; all 0 in one of its own kind."""
+        return (self._id_at, self._uid_at, self._uid_end) if self._id_at else (0, 0, 0)
+
     def decode(self, command: bytes) -> CommandSet:
         """Decode a command set; the errors are those of `decode_command`."""
         if command and command == self._command:

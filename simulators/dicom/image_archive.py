@@ -89,7 +89,8 @@ class ImageArchive:
         digest, size_bytes = xxhash.xxh3_128_digest(payload), len(payload)
         self._keep(arrival, payload)
         row = _row(entry, arrival.transfer_syntax, f"images/{entry.sop_uid}.dcm", size_bytes, digest, times)
-        return Taken(receipt_of(arrival, digest, size_bytes, self._journal), times, row)
+        named = run_key_and_kind_of_uid(arrival.sop_uid)
+        return Taken(receipt_of(arrival, named, digest, size_bytes, self._journal), times, row)
 
     def record(self, taken: Sequence[Taken]) -> None:
         """Receipt images with one write, then index them in one transaction; when this returns they may be acknowledged.
@@ -147,10 +148,11 @@ class ImageArchive:
         return _row(entry_of(found), syntax, f"images/{path.name}", receipt.size_bytes, receipt.digest, receipts)
 
 
-def receipt_of(arrival: Arrival, digest: bytes, size_bytes: int, journal: Journal) -> bytes:
-    """Return the packed receipt of an image whose data set has that digest and length."""
-    uid = arrival.sop_uid
-    return journal.packed_receipt(run_key_and_kind_of_uid(uid), uid, digest, size_bytes, arrival.peer, arrival.caller)
+def receipt_of(
+    arrival: Arrival, named: tuple[int, int, int] | None, digest: bytes, size_bytes: int, journal: Journal
+) -> bytes:
+    """Return the packed receipt of an image that its UID names so (None: not ours), of that digest and length."""
+    return journal.packed_receipt(named, arrival.sop_uid, digest, size_bytes, arrival.peer, arrival.caller)
 
 
 def part10_header(sop_class: str, sop_uid: str, syntax: str) -> bytes:

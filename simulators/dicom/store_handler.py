@@ -15,7 +15,7 @@ import xxhash
 
 from ..journal import Journal
 from ..misbehaviour import Misbehaviour
-from ..operations import RecordError, Service
+from ..operations import RecordError, Service, run_key_and_kind_of_uid
 from ..service import ServiceSettings, SettingsError
 from .arrival import Arrival, Digested, UnreadableImage
 from .image_archive import ImageArchive, Taken, receipt_of
@@ -105,10 +105,12 @@ class StoreHandler:
         self._journal.close()
 
     def _digested(self, arrival: Arrival, times: int) -> Taken:
-        arrival.check_uid()
+        named = run_key_and_kind_of_uid(arrival.sop_uid)
+        if named is None:  # ours are safe
+            arrival.check_uid()
         data_set = arrival.data_set
         digest = data_set.digest() if isinstance(data_set, Digested) else xxhash.xxh3_128_digest(data_set)
-        return Taken(receipt_of(arrival, digest, len(data_set), self._journal), times)
+        return Taken(receipt_of(arrival, named, digest, len(data_set), self._journal), times)
 
 
 def _failure(status: int, comment: str) -> Answer:

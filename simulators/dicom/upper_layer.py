@@ -12,9 +12,10 @@ import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from .dimse import CommandDecoder, CommandSet
+from .dimse import RESPONSE, CommandDecoder, CommandSet
 from .errors import ProtocolError
 from .framing import COMMAND, LAST, P_DATA_TF, PDU, PDU_AND_PDV, PDV, Buffer, fragment_bytes, framed_message, whole_command
+from .message_shape import MessageShape
 from .negotiation import (
     MAXIMUM_LENGTH,
     AcceptedContext,
@@ -155,6 +156,7 @@ class UpperLayer:
         self._command = bytearray()
         self._command_set: CommandSet | None = None
         self._decoder = CommandDecoder()
+        self._shape: MessageShape | None = None  # of the last request that came whole
         self._new_sink = new_sink
         self._data: DataSink = (new_sink or bytearray)()
 
@@ -303,6 +305,11 @@ class UpperLayer:
         It takes messages whose command set came whole, in a PDU of its own, with as much of a data set as is in the next PDU:
         by far the most frequent ones, at a small part of the price. All others, malformed ones among them, it leaves alone.
         """
+        shape = self._shape
+        if shape is not None:
+            known = shape.command_set(content)
+            if known is not None:
+                return self._whole(shape.context_id, known, content[shape.begin : shape.end]), shape.end
         kind, length, pdv_length, context_id, control = PDU_AND_PDV.unpack_from(content)
         end = 6 + length
         if (kind, pdv_length, control) != (P_DATA_TF, length - 4, _WHOLE_COMMAND) or end > len(content):
@@ -327,11 +334,16 @@ class UpperLayer:
             self._context_id, self._command_set, self._kind = context_id, command_set, P_DATA_TF
             self._pdv_left, self._control = size_bytes, control
             return None, begin
+        if all(self._decoder.places) and not command_set.command_field & RESPONSE:
+            self._shape = MessageShape(bytes(content[:begin]), context_id, _SHORTEST, size_bytes, self._decoder)
+        return self._whole(context_id, command_set, content[begin:end]), end
+
+    def _whole(self, context_id: int, command_set: CommandSet, data: memoryview) -> Message:
         if self._new_sink is None:
-            return Message(context_id, command_set, bytes(content[begin:end])), end
+            return Message(context_id, command_set, bytes(data))
         sink = self._new_sink()
-        sink.extend(content[begin:end])
-        return Message(context_id, command_set, None, sink), end
+        sink.extend(data)
+        return Message(context_id, command_set, None, sink)
 
     def _unit_ended(self) -> Event | None:
         unit, self._unit, self._unit_bytes = self._unit, bytearray(), PDU.size

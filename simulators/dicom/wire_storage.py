@@ -133,11 +133,11 @@ class StorageProvider:
             self.flush()  # answers leave in the order of their requests
             _respond(request, taken)
             return
-        if not self._waiting and not request.association.is_alone:
-            self._loop.call_soon(self.flush)
         self._waiting.append((request, taken))
         if request.association.is_alone:  # nobody else to write together with
             self.flush()
+        elif len(self._waiting) == 1:
+            self._loop.call_soon(self.flush)
 
 
 def _respond(request: _Request, answer: Answer) -> None:
