@@ -11,6 +11,7 @@ import polars as pl
 from lbconfig.site import Vip
 from lbconfig.site_rules import FALLBACK_LABEL
 from scenarios.checkers.residents import ACKNOWLEDGED
+from scenarios.checkers.starvation import starved
 from scenarios.episodes import GAP_LIMIT_S, LAG_LIMIT_S, Episode, Role, seconds
 from scenarios.findings import Finding, Numbers, failed, passed, unknown
 from scenarios.knocks import Knock
@@ -45,8 +46,11 @@ def judge_blackout(vip: Vip, episode: Episode, knocks: Sequence[Knock], operatio
     }  # fmt: skip
     if doubt := _doubt(episode, times, measured):
         return unknown(doubt, **numbers)
-    broken = [*_wrong_answers(vip, measured), *_wrong_return(vip, measured)]
-    if broken:
+    wrong, late = _wrong_answers(vip, measured), _late(vip, measured)
+    excuse = starved(vip, episode.generator_lag_s)
+    if late and excuse and not wrong:
+        return unknown(f"{'; '.join(late)}; but {excuse}", **numbers)
+    if broken := [*wrong, *late]:
         return failed("balancer", "; ".join(broken), **numbers)
     answers = ", ".join(f"{count} {answer}" for answer, count in measured["answers"].items())
     spoken = " (the fallback page, in HTTP as its clients speak)" if measured["answers_in_http"] else ""
@@ -141,13 +145,13 @@ def _wrong_answers(vip: Vip, measured: dict[str, Any]) -> list[str]:
         )
     if vip.service != "https" and measured["answers_of_another_kind"]:
         broken.append(f"{measured['answers_of_another_kind']} of {knocks} clients were answered by something unknown")
-    if measured["longest_knock_s"] > vip.limits.refused_s:
-        broken.append(f"a client was told only after {measured['longest_knock_s']:.1f} s that no real server is there")
     return broken
 
 
-def _wrong_return(vip: Vip, measured: dict[str, Any]) -> list[str]:
+def _late(vip: Vip, measured: dict[str, Any]) -> list[str]:
     broken = []
+    if measured["longest_knock_s"] > vip.limits.refused_s:
+        broken.append(f"a client was told only after {measured['longest_knock_s']:.1f} s that no real server is there")
     if measured["up_s"] is None:
         broken.append("no real server was UP again when the observation ended")
     if measured["sources_never_served"]:

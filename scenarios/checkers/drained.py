@@ -8,6 +8,7 @@ import polars as pl
 
 from lbconfig.site import Vip
 from scenarios.checkers.residents import ACKNOWLEDGED, ANSWERED, cut_sessions, new_sessions_on, residents_on
+from scenarios.checkers.starvation import starved
 from scenarios.episodes import GAP_LIMIT_S, LAG_LIMIT_S, Episode, Role, seconds
 from scenarios.findings import Finding, Numbers, failed, passed, unknown
 
@@ -39,6 +40,9 @@ def judge_drained(vip: Vip, episode: Episode, operations: pl.DataFrame, loss: Fi
         return unknown(doubt, **numbers)
     if broken := _broken(label, vip, measured):
         return failed("balancer", broken, **numbers)
+    if hurt := _hurt(label, measured):
+        excuse = starved(vip, episode.generator_lag_s)
+        return unknown(f"{hurt}; but {excuse}", **numbers) if excuse else failed("balancer", hurt, **numbers)
     if loss.verdict != "pass":
         return unknown(f"whether anything was lost could not be told: {loss.reason}", **numbers)
     last = measured["last_new_connection_s"]
@@ -107,9 +111,7 @@ def _doubt(vip: Vip, episode: Episode, measured: dict[str, Any]) -> str:
 
 
 def _broken(label: str, vip: Vip, measured: dict[str, Any]) -> str:
-    """Say what did not hold; empty when all did."""
-    if measured["sessions_cut"]:
-        return f"{measured['sessions_cut']} of {measured['established_sources']} open sessions on {label} did not finish"
+    """Say who came that should not have come; empty when nobody did."""
     last_s = measured["last_new_connection_s"]
     if last_s is not None and last_s > vip.limits.drained_s:
         return (
@@ -118,6 +120,13 @@ def _broken(label: str, vip: Vip, measured: dict[str, Any]) -> str:
         )
     if measured["new_sources"]:
         return f"{measured['new_sources']} sources that nobody had seen before were sent to {label} although it was drained"
+    return ""
+
+
+def _hurt(label: str, measured: dict[str, Any]) -> str:
+    """Say what was cut or left behind; empty when nothing was."""
+    if measured["sessions_cut"]:
+        return f"{measured['sessions_cut']} of {measured['established_sources']} open sessions on {label} did not finish"
     if measured["failed_operations"]:
         return f"{measured['failed_operations']} operations failed while {label} was drained"
     if measured["sessions_at_the_end"]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lbconfig.site import Vip
+from scenarios.checkers.starvation import starved
 from scenarios.episodes import GAP_LIMIT_S, LAG_LIMIT_S, Episode, seconds
 from scenarios.findings import Finding, Numbers, failed, passed, unknown
 
@@ -46,6 +47,8 @@ def judge_hung(vip: Vip, idle: Episode, busy: Episode, queues: Mapping[str, tupl
         return unknown(doubt, **numbers)
     label = idle.label(vip)
     missed = [_missed(when, at, episodes[when]) for when, at in down_s.items() if at is None or at > limit_s]
+    if missed and None not in down_s.values() and (excuse := starved(vip, measured["generator_lag_s"])):
+        return unknown(f"{label} hung and {' and '.join(missed)}; but {excuse}", **numbers)
     if missed:
         return failed("balancer", f"{label} hung and {' and '.join(missed)}. {_why(vip, queues)}", **numbers)
     words = ", ".join(f"{when} after {at:.1f} s" for when, at in down_s.items())

@@ -9,6 +9,7 @@ import polars as pl
 
 from lbconfig.site import ServiceKind, Vip
 from scenarios.checkers.residents import ACKNOWLEDGED, cut_sessions, node_before, residents_on
+from scenarios.checkers.starvation import starved
 from scenarios.episodes import GAP_LIMIT_S, LAG_LIMIT_S, Episode, Role
 from scenarios.findings import Finding, Numbers, failed, listed, passed, unknown
 
@@ -50,6 +51,8 @@ def judge_isolated(
         "measured": measured,
         "limit": {"disturbances": 0, "sources_that_stay_at_least": 1, "sources_moved_at_least": 1},
     }
+    if disturbed and (excuse := starved(vip, measured["generator_lag_s"])):
+        return unknown(f"{listed(disturbed, 3)}; but {excuse}", **numbers)
     if disturbed:
         return failed("balancer", listed(disturbed, 3), **numbers)
     if doubt := _doubt(vip, episodes, stayed, moved[0]):

@@ -8,6 +8,7 @@ import polars as pl
 
 from lbconfig.site import Vip
 from scenarios.checkers.residents import ACKNOWLEDGED, ANSWERED, cut_sessions
+from scenarios.checkers.starvation import starved
 from scenarios.episodes import LAG_LIMIT_S, Episode, Role
 from scenarios.findings import Finding, Numbers, failed, passed, unknown
 
@@ -54,7 +55,11 @@ def judge_reloaded(vip: Vip, plain: Reload, drained: Reload, halted: Reload, los
         return failed(loss.subject or "node", loss.reason, **numbers)
     if doubt := _doubt(measured, states):
         return unknown(doubt, **numbers)
-    if broken := [*_lost_connections(measured), *_lost_states(drained.episode.label(vip), states)]:
+    lost_states, lost_connections = _lost_states(drained.episode.label(vip), states), _lost_connections(measured)
+    excuse = starved(vip, measured["generator_lag_s"])
+    if lost_connections and excuse and not lost_states:
+        return unknown(f"{'; '.join(lost_connections)}; but {excuse}", **numbers)
+    if broken := [*lost_connections, *lost_states]:
         return failed("balancer", "; ".join(broken), **numbers)
     if loss.verdict != "pass":
         return unknown(f"whether anything was lost could not be told: {loss.reason}", **numbers)

@@ -133,6 +133,14 @@ def test_a_drain_that_was_not_seen_met_nobody_or_was_too_short_is_unknown(histor
     assert judge_drained(VIP, episode(DRAINED), history(), NOTHING_LOST).verdict == "unknown"
 
 
+def test_a_cut_session_on_a_starved_machine_is_unknown_and_a_source_that_came_again_is_not(history: History) -> None:
+    busy = episode(DRAINED, generator_lag_s=0.6)  # more than a quarter of the health check's two seconds
+    cut = history(*BEFORE, *WORK, said(ESTABLISHED, 102.5, b"n1", 19), *GONE)
+    assert judge_drained(VIP, busy, cut, NOTHING_LOST).verdict == "unknown"
+    again = history(*BEFORE, *WORK, said(STICKY, 106, b"n1", 16))
+    assert judge_drained(VIP, busy, again, NOTHING_LOST).verdict == "fail"
+
+
 # FAILOVER-5
 
 DARK = samples("HL71", (90, "UP", 1), (103, "DOWN", 0), (114, "UP", 1))
@@ -174,6 +182,11 @@ def test_a_slow_refusal_another_answer_or_a_late_return_fails(history: History) 
     assert "something unknown" in blackout(history, *BACK, knocked=knocks("other", *["closed"] * 4)).reason
     assert "1 of 2 sources were not served again" in blackout(history, BACK[0]).reason
     assert "only 6.1 s after" in blackout(history, BACK[0], said(STICKY, 120, b"n1", 22)).reason
+
+
+def test_a_late_return_on_a_starved_machine_is_unknown_and_an_answer_in_http_is_not(history: History) -> None:
+    assert blackout(history, BACK[0], generator_lag_s=0.6).verdict == "unknown"
+    assert blackout(history, *BACK, knocked=knocks(*["http"] * 5), generator_lag_s=0.6).verdict == "fail"
 
 
 def test_sessions_that_stay_on_the_fallback_fail(history: History) -> None:
@@ -225,6 +238,13 @@ def test_a_vip_whose_sources_do_not_move_with_their_own_service_fails(history: H
     assert (finding.verdict, finding.reason) == ("fail", "1 of 2 sources of HL71 were never served elsewhere")
 
 
+def test_a_disturbance_on_a_starved_machine_is_unknown(history: History) -> None:
+    episodes: dict[ServiceKind, Episode] = {"hl7": episode(FAILED), "dicom": episode(FAILED, generator_lag_s=0.6)}
+    frames: Frames = {"hl7": history(*BEFORE, *MOVED), "dicom": history(*BEFORE, *STAYED)}
+    finding = judge_isolated(VIP, episodes, frames)
+    assert (finding.verdict, "the machine was too busy to tell" in finding.reason) == ("unknown", True)
+
+
 def test_failures_that_met_nobody_or_were_not_played_are_unknown(history: History) -> None:
     assert judge_isolated(VIP, {}, {}).verdict == "unknown"
     empty: Frames = {"hl7": history(), "dicom": history()}
@@ -270,6 +290,13 @@ def test_a_drained_or_halted_server_that_is_up_after_the_reload_fails(history: H
     assert "keep_server_states" in finding.reason
     assert "halted before and UP after" in reloaded(history, KEEPS, halted=up).reason
     assert reloaded(history, KEEPS, loss=failed("node", "1 lost")).subject == "node"
+
+
+def test_a_cut_connection_on_a_starved_machine_is_unknown_and_a_lost_state_is_not(history: History) -> None:
+    cut = Reload(episode(CALM, generator_lag_s=0.6), history(*KEEPS, said(ESTABLISHED, 113, b"n1", 50)))
+    drained, halted = Reload(episode(STILL_DRAINED), history(*KEEPS)), Reload(episode(STILL_HALTED), history(*BEFORE))
+    assert judge_reloaded(VIP, cut, drained, halted, NOTHING_LOST).verdict == "unknown"
+    assert judge_reloaded(VIP, cut, drained, Reload(episode(CALM), history(*BEFORE)), NOTHING_LOST).verdict == "fail"
 
 
 def test_a_source_that_strays_for_a_moment_is_told_and_is_no_lost_connection(history: History) -> None:
@@ -345,6 +372,9 @@ def test_a_hung_server_that_stays_up_fails_with_the_backlog_of_each_node() -> No
 def test_a_hung_server_that_is_taken_out_too_late_fails() -> None:
     late = episode(samples("HL71", (90, "UP", 2), (110.5, "DOWN", 0)), ending_ns=111 * SECOND)
     assert "idle it was DOWN only after 10.5 s" in judge_hung(VIP, late, TAKEN_OUT, QUEUES).reason
+    starved = msgspec.structs.replace(late, generator_lag_s=0.6)
+    assert judge_hung(VIP, starved, TAKEN_OUT, QUEUES).verdict == "unknown"
+    assert judge_hung(VIP, starved, HUNG, QUEUES).verdict == "fail"
 
 
 def test_a_hang_that_was_not_watched_or_too_short_is_unknown() -> None:
