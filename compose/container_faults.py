@@ -43,6 +43,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Of `degraded`: 0 for no limit.
     delay_s : float
         Of `degraded`.
+    gateway : str
+        Of `cut-off`: the default route, which goes with the link.
     """
 
     kind: Kind
@@ -53,8 +55,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     loss: float = 0.0
     rate_bytes_per_s: int = 0
     delay_s: float = 0.0
-    network: str = ""
-    address: str = ""
+    gateway: str = ""
 
 
 def fault_of(project: Project, request: dict[str, Any]) -> Fault:
@@ -72,8 +73,7 @@ def fault_of(project: Project, request: dict[str, Any]) -> Fault:
     container = project.container(fault.service)
     if fault.kind != "cut-off":
         return fault
-    network, address = project.network_of(container)
-    return msgspec.structs.replace(fault, network=str(network.id), address=address)
+    return msgspec.structs.replace(fault, gateway=project.gateway_of(container))
 
 
 def begin(project: Project, fault: Fault) -> None:
@@ -88,9 +88,9 @@ def begin(project: Project, fault: Fault) -> None:
         case "paused":
             container.pause()
         case "cut-off":
-            project.engine.networks.get(fault.network).disconnect(container, force=True)
+            project.in_network_of(fault.service, fault.kind, f"{_DEVICE}\nip link set $dev down")
         case _:
-            project.in_network_of(fault.service, script_of(fault))
+            project.in_network_of(fault.service, fault.kind, script_of(fault))
 
 
 def undo(project: Project, fault: Fault) -> None:
@@ -102,12 +102,13 @@ def undo(project: Project, fault: Fault) -> None:
         case "paused":
             if container.status == "paused":
                 container.unpause()
+        case _ if container.status != "running":
+            return  # its network has gone, with all that was done to it
         case "cut-off":
-            network = project.engine.networks.get(fault.network)
-            network.connect(container, ipv4_address=fault.address, aliases=[fault.service])
+            up = f"{_DEVICE}\nip link set $dev up\nip route replace default via {fault.gateway} dev $dev"
+            project.in_network_of(fault.service, "back on the network", up)
         case _:
-            if container.status == "running":  # else its network, with all rules in it, has gone
-                project.in_network_of(fault.service, UNDO_SCRIPT)
+            project.in_network_of(fault.service, f"no longer {fault.kind}", UNDO_SCRIPT)
 
 
 def script_of(fault: Fault) -> str:
@@ -115,17 +116,14 @@ def script_of(fault: Fault) -> str:
     lines = [UNDO_SCRIPT, f"iptables -N {_CHAIN}"]
     lines += [f"iptables -A {_CHAIN} {rule} -j DROP" for rule in _dropped(fault)]
     lines += [f"iptables -I {way} ! {flag} lo -j {_CHAIN}" for way, flag in (("INPUT", "-i"), ("OUTPUT", "-o"))]
-    if fault.rate_bytes_per_s:
-        rate = fault.rate_bytes_per_s
+    rate = fault.rate_bytes_per_s
+    if rate:  # what arrives is dropped above the rate, what leaves waits its turn: the kernel shapes one way only
+        above = f"-m hashlimit --hashlimit-name preflight --hashlimit-above {rate}b/s --hashlimit-burst {rate}b"
         limit = max(_BURST_BYTES, round(rate * _QUEUED_S))
-        lines.append(f"{_DEVICE}; tc qdisc replace dev $dev root tbf rate {rate * 8}bit burst {_BURST_BYTES} limit {limit}")
-        lines.append("tc qdisc add dev $dev handle ffff: ingress")
-        lines.append(
-            f"tc filter add dev $dev parent ffff: protocol all matchall action police rate {rate * 8}bit "
-            f"burst {max(_BURST_BYTES, rate // 10)} conform-exceed drop"
-        )
+        lines.append(f"iptables -A {_CHAIN} -i $dev {above} -j DROP")
+        lines.append(f"tc qdisc replace dev $dev root tbf rate {rate * 8}bit burst {_BURST_BYTES} limit {limit}")
     elif fault.delay_s:
-        lines.append(f"{_DEVICE}; tc qdisc replace dev $dev root netem delay {round(fault.delay_s * 1e6)}us limit 10000")
+        lines.append(f"tc qdisc replace dev $dev root netem delay {round(fault.delay_s * 1e6)}us limit 10000")
     return "\n".join(lines)
 
 
@@ -135,8 +133,7 @@ while iptables -D INPUT ! -i lo -j {_CHAIN} 2>/dev/null; do :; done
 while iptables -D OUTPUT ! -o lo -j {_CHAIN} 2>/dev/null; do :; done
 iptables -F {_CHAIN} 2>/dev/null && iptables -X {_CHAIN} || true
 {_DEVICE}
-tc qdisc del dev $dev root 2>/dev/null || true
-tc qdisc del dev $dev ingress 2>/dev/null || true"""
+tc qdisc del dev $dev root 2>/dev/null || true"""
 
 
 def _dropped(fault: Fault) -> list[str]:

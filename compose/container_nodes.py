@@ -44,6 +44,8 @@ class ContainerNodes:
                 f"{node}: expected a loss of 0 to below 1, a rate above 0 and no negative delay, found {loss:g}, "
                 f"{rate_bytes_per_s}, {delay_s:g}"
             )
+        if rate_bytes_per_s is not None and delay_s:
+            raise LabError(f"{node}: expected a rate or a delay, found both")
         self.restore(node)
         self._controls.begin(
             f"{node} degraded", kind="degraded", service=node, loss=loss, rate_bytes_per_s=rate_bytes_per_s or 0,

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import docker
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
-from docker.models.networks import Network
 
 from .keeper_client import CHECKOUT
 from .lab import LabError
@@ -98,15 +97,14 @@ class Project:
             raise ProjectError(f"{self.name}: expected a container of {service}, found none")
         return found[0]
 
-    def network_of(self, container: Container) -> tuple[Network, str]:
-        """Return the network that a container is in, and its address there. Raises ProjectError when it is in none."""
+    def gateway_of(self, container: Container) -> str:
+        """Return a container's default route. Raises ProjectError when it is in no network."""
         with _told(f"{self.name}: network of {container.name}"):
             container.reload()
             for settings in container.attrs["NetworkSettings"]["Networks"].values():
-                if settings.get("NetworkID"):
-                    fixed = (settings.get("IPAMConfig") or {}).get("IPv4Address") or settings["IPAddress"]
-                    return self.engine.networks.get(settings["NetworkID"]), fixed
-        raise ProjectError(f"{container.name}: expected it in a network, found it in none")
+                if settings.get("Gateway"):
+                    return str(settings["Gateway"])
+        raise ProjectError(f"{container.name}: expected it in a network with a default route, found it in none")
 
     def states(self) -> dict[str, list[Any]]:
         """Return how each service's container is (`State`), its last lines where it does not run."""
@@ -118,18 +116,36 @@ class Project:
             found[_service_of(container)] = list(state)
         return found
 
-    def in_network_of(self, service: str, script: str) -> None:
-        """Run a shell script as root of a service's network, in a short-lived container: the service itself may not.
+    def in_network_of(self, service: str, what: str, script: str) -> None:
+        """Run a shell script as root of a service's network.
+
+        A balancer has the rights and the programs itself; for others a short-lived container shares their network, so that
+        they need neither.
+
+        Parameters
+        ----------
+        service : str
+            Whose network.
+        what : str
+            For the message.
+        script : str
+            Ends at the first command that fails.
 
         Raises
         ------
         ProjectError
             When the script fails; with what it said.
         """
-        container = self.container(service)
-        with _told(f"{service}: {script}"):
+        container, tools = self.container(service), self._tools_image()
+        with _told(f"{service} {what}"):
+            if container.status == "running" and container.attrs["Image"] == tools:
+                code, said = container.exec_run(["/bin/sh", "-ec", script], user="0")
+                if code != 0:
+                    words = said.decode(errors="replace").strip() if isinstance(said, bytes) else ""
+                    raise ProjectError(f"{service} {what}: expected the kernel to do it, found {words}")
+                return
             self.engine.containers.run(
-                self._tools_image(), entrypoint=["/bin/sh", "-ec"], command=[script], remove=True, user="0", read_only=True,
+                tools, entrypoint=["/bin/sh", "-ec"], command=[script], remove=True, user="0", read_only=True,
                 network_mode=f"container:{container.id}", cap_drop=["ALL"], cap_add=["NET_ADMIN", "NET_RAW"],
                 tmpfs={"/run": ""}, labels={_HELPER_LABEL: self.name},
             )  # fmt: skip
