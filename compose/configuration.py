@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from .lab import ConfigurationEdit, LabError
+from .lab import ConfigurationEdit, Defects, LabError
 
 _SECTION = re.compile(r"^(?=\S)", re.MULTILINE)  # a section begins at the margin, what is in it is indented
 
@@ -27,6 +27,26 @@ def through_relay(configuration: str, vip: str, label: str, address: str, port: 
     """Return a configuration in which one real server of a VIP is reached at a relay's address and port."""
     edit = ConfigurationEdit(vip, rf"^(\s*server\s+{re.escape(label)}\s+)\S+", rf"\g<1>{address}:{port}")
     return _edited(configuration, edit)
+
+
+def unit_editor(defects: Defects) -> Callable[[str, str, str], str]:
+    """Return what changes a rendered file of a unit of a pair: a function of unit, file name and text.
+
+    Edits of the balancer's configuration meet the haproxy.cfg of every unit, those of one unit only the file that they name.
+    It raises LabError when an edit matches nothing.
+    """
+
+    def edit(unit: str, file: str, text: str) -> str:
+        if file == "haproxy.cfg":
+            text = edited(text, defects.configuration)
+        for change in defects.unit_configuration:
+            if (change.unit, change.file) == (unit, file):
+                text, changes = re.subn(change.pattern, change.replacement, text, flags=re.MULTILINE)
+                if not changes:
+                    raise LabError(f"edit of {file} of {unit}: expected a match of {change.pattern!r}, found none")
+        return text
+
+    return edit
 
 
 def _edited(configuration: str, edit: ConfigurationEdit) -> str:

@@ -66,6 +66,18 @@ class ConfigurationEdit(msgspec.Struct, frozen=True):
     replacement: str
 
 
+class UnitEdit(msgspec.Struct, frozen=True):
+    """A change of one rendered file of one unit of a pair: a regular expression (multi-line, as of `re`), its replacement.
+
+    `file` is haproxy.cfg, keepalived.conf or filter.rules. An edit that matches nothing is an error.
+    """
+
+    unit: str
+    file: str
+    pattern: str
+    replacement: str
+
+
 class Defects(msgspec.Struct, frozen=True, kw_only=True):
     """What is broken on purpose when a lab starts. Empty: nothing.
 
@@ -74,6 +86,7 @@ class Defects(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     configuration: tuple[ConfigurationEdit, ...] = ()
+    unit_configuration: tuple[UnitEdit, ...] = ()
     misbehaviour: tuple[MisbehavingService, ...] = ()
     relays: tuple[Relayed, ...] = ()
     expired_certificates: tuple[str, ...] = ()  # the nodes

@@ -18,6 +18,7 @@ from typing import Protocol
 import msgspec
 
 from .master_cli import MasterCli, Worker
+from .peers import PeerSeen, read_peers
 from .stats_socket import BalancerError, ask
 
 __all__ = [
@@ -308,6 +309,10 @@ class RuntimeApi:
         """
         states = [int(match["flags"], 16) for match in _RESYNC.finditer(self._ask("show peers"))]
         return bool(states) and all(state & _RESYNC_FINISHED == _RESYNC_FINISHED for state in states)
+
+    def peers(self) -> list[PeerSeen]:
+        """Return the peers that this process knows, itself included, as it sees them now."""
+        return read_peers(self._ask("show peers"))
 
     def server_states(self) -> str:
         """Return `show servers state`: what a file of server states holds, for a reload that keeps drain and halt."""

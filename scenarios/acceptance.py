@@ -23,7 +23,7 @@ from reports.verdict import (
     Waived,
     verdict_of,
 )
-from scenarios.catalogue import BY_ID, CATALOGUE, PROFILES, Check
+from scenarios.catalogue import BY_ID, CATALOGUE, LAB_ABILITIES, Check, profile_of
 from scenarios.findings import Finding
 from scenarios.options import ROOT, Options, UsageError
 
@@ -49,16 +49,17 @@ def all_verdicts(site: Site, checks: Iterable[Check] = CATALOGUE) -> list[Wanted
     return wanted
 
 
-def required_verdicts(site: Site, profile: str) -> list[Wanted]:
-    """Return the verdicts that decide: the site's own list, by default all of the profile that this version can give."""
+def required_verdicts(site: Site, profile: str, lab: str) -> list[Wanted]:
+    """Return the verdicts that decide: the site's own list, by default all of the profile that version and lab can give."""
     if site.required:
         return [wanted for wanted in all_verdicts(site) if _names(site.required, wanted)]
-    return all_verdicts(site, [check for check in CATALOGUE if check.id in PROFILES[profile].checks])
+    checks = profile_of(profile, lab).checks
+    return all_verdicts(site, [check for check in CATALOGUE if check.id in checks])
 
 
 def selected_verdicts(site: Site, options: Options) -> list[Wanted]:
     """Return the verdicts that this run gives: the required ones, of them those that `--only` names."""
-    required = required_verdicts(site, options.profile)
+    required = required_verdicts(site, options.profile, options.lab)
     if options.only:
         everything = required + [wanted for wanted in all_verdicts(site) if wanted not in required]
         return [wanted for wanted in everything if _names(options.only, wanted)]
@@ -100,7 +101,8 @@ class Acceptance:
         self.reason_for_the_rest = "the run ended before this check was judged"
         self.balancer = BalancerSeen(product=site.balancer.product, version="not reached", configuration_sha256="")
         self._number = number
-        self._required = required_verdicts(site, options.profile)
+        self._profile = profile_of(options.profile, options.lab)
+        self._required = required_verdicts(site, options.profile, options.lab)
         self._started = datetime.datetime.now(tz=datetime.UTC)
         self._results: dict[str, CheckResult] = {}
 
@@ -208,9 +210,11 @@ class Acceptance:
     def _why_not(self, left: list[Wanted]) -> str:
         if not left[0].check.built:
             return "not built in this version"
+        if left[0].check.needs and left[0].check.needs not in LAB_ABILITIES[self.options.lab]:
+            return f"this lab has not: {left[0].check.needs}"
         if self.options.only and any(wanted in self._required for wanted in left):
             return f"partial run: only {', '.join(self.options.only)}"
-        if not self.site.required and left[0].check.id not in PROFILES[self.options.profile].checks:
+        if not self.site.required and left[0].check.id not in self._profile.checks:
             return f"not in the profile {self.options.profile}"
         return "not among the checks that the site requires"
 

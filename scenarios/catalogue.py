@@ -17,7 +17,8 @@ SITE: tuple[ServiceKind, ...] = ()
 class Check(msgspec.Struct, frozen=True):
     """One check. `services`: each VIP of these services gets a verdict of its own; none: the site gets one.
 
-    `lacks` says what of the check's own criterion this version does not look at.
+    `lacks` says what of the check's own criterion this version does not look at, `needs` which ability of a lab it needs that
+    not every lab has.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Check(msgspec.Struct, frozen=True):
     title: str
     built: bool = False
     lacks: str = ""
+    needs: str = ""
 
 
 D: tuple[ServiceKind, ...] = ("dicom",)
@@ -34,6 +36,9 @@ H: tuple[ServiceKind, ...] = ("hl7",)
 M: tuple[ServiceKind, ...] = ("dmwl",)
 W: tuple[ServiceKind, ...] = ("https",)
 P = "practice"
+VANISH = "nodes that can vanish from the network"
+PAIR = "a pair of balancers, of which one can fail"
+LAB_ABILITIES: dict[str, frozenset[str]] = {"native": frozenset(), "compose": frozenset({VANISH, PAIR})}
 
 CATALOGUE: tuple[Check, ...] = (
     Check("CONFIG-1", ALL, "read", "brief 5.1, 6.1, 8.1-8.4", "The balancer has this virtual service and nothing else on its address"),
@@ -65,7 +70,7 @@ CATALOGUE: tuple[Check, ...] = (
     Check("HEALTH-1", ALL, "disrupt", "brief 5.1", "A stopped service is marked DOWN in time, and UP again when it is back", True),
     Check("HEALTH-2", ALL, "disrupt", "brief 5.1", "A process that accepts and never answers is taken out", True),
     Check("FAILOVER-1", ALL, "disrupt", "brief 5.1", "A node dies: new, sticky and established sessions recover in time", True),
-    Check("FAILOVER-2", ALL, "disrupt", P, "A node vanishes without a word: the same holds"),
+    Check("FAILOVER-2", ALL, "disrupt", P, "A node vanishes without a word: the same holds", True, needs=VANISH),
     Check("FAILOVER-3", ALL, "disrupt", P, "One service of a node fails: only its VIP moves", True),
     Check("FAILOVER-4", ALL, "disrupt", P, "The node returns: nobody is forced back, and nothing flaps", True),
     Check("FAILOVER-5", ALL, "disrupt", P, "All nodes of a VIP down: a prompt close, never an answer in another protocol", True),
@@ -81,10 +86,10 @@ CATALOGUE: tuple[Check, ...] = (
     Check("HALT-1", ALL, "disrupt", "brief 9.1", "Halted: no session remains, the other node carries on, nothing is lost", True, "sessions of old workers after a reload"),
     Check("RELOAD-1", ALL, "disrupt", "brief 8.5", "A reload under traffic loses no connection and keeps drain and halt states", True),
     Check("ROLLING-1", ALL, "disrupt", P, "Both nodes upgraded one after the other under traffic"),
-    Check("PAIR-1", SITE, "read", "brief 7.5, 12.1", "Both units see each other, with the same configuration"),
-    Check("PAIR-2", ALL, "write", "brief 7.5", "A persistence entry reaches the passive unit in time"),
-    Check("PAIR-3", ALL, "disrupt", "brief 12.1", "The active unit dies: the VIP answers again in time, on the same node"),
-    Check("PAIR-4", SITE, "disrupt", "brief 12.1", "The primary returns without an unplanned failback; two holders are detected"),
+    Check("PAIR-1", SITE, "read", "brief 7.5, 12.1", "Both units see each other, with the same configuration", True, needs=PAIR),
+    Check("PAIR-2", ALL, "write", "brief 7.5", "A persistence entry reaches the passive unit in time", True, needs=PAIR),
+    Check("PAIR-3", ALL, "disrupt", "brief 12.1", "The active unit dies: the VIP answers again in time, on the same node", True, needs=PAIR),
+    Check("PAIR-4", SITE, "disrupt", "brief 12.1", "The primary returns without an unplanned failback; two holders are detected", True, needs=PAIR),
     Check("LOAD-1", ALL, "disrupt", "brief 6.1", "The peak times 1.5: every operation within its limit", True),
     Check("LOAD-2", ALL, "write", "brief 6.1", "What the balancer adds, as a ratio with its interval", True),
     Check("LOAD-3", ALL, "disrupt", P, "One node carries the peak alone", True),
@@ -115,15 +120,18 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 _LOAD_CHECKS = frozenset({"STORM-1", "LOAD-1", "LOAD-2", "LOAD-3", "LOAD-4"})
 _MAINTENANCE_CHECKS = frozenset({"PERSIST-3", "HEALTH-2", "FAILOVER-3", "FAILOVER-5", "DRAIN-1", "RELOAD-1"})
-_STANDARD_TRIALS = ("services_stopped", "node_died", "node_paused", "node_halted")
+_PAIR_CHECKS = frozenset({"PAIR-1", "PAIR-2", "PAIR-3", "PAIR-4"})
+_STANDARD_TRIALS = ("services_stopped", "node_died", "node_paused", "node_halted", "node_vanished")
 _MAINTENANCE_TRIALS = ("service_failures", "blackout", "node_drained", "reloads", "node_hung")
+_PAIR_TRIALS = ("unit_failures",)
+_TRIAL_NEEDS = {"node_vanished": VANISH, "unit_failures": PAIR}
 _BUILT = frozenset(check.id for check in CATALOGUE if check.built)
 _OVER_ALL = frozenset({"LOSS-1", "ORDER-1"})
 
 PROFILES: dict[str, Profile] = {
     "standard": Profile(
         what="every function, persistence and fail-over, under light traffic",
-        checks=_BUILT - _LOAD_CHECKS - _MAINTENANCE_CHECKS - {"SOAK-1"},
+        checks=_BUILT - _LOAD_CHECKS - _MAINTENANCE_CHECKS - _PAIR_CHECKS - {"SOAK-1"},
         trials=_STANDARD_TRIALS,
     ),
     "maintenance": Profile(
@@ -131,10 +139,15 @@ PROFILES: dict[str, Profile] = {
         checks=_MAINTENANCE_CHECKS | _OVER_ALL | {"REACH-1"},
         trials=_MAINTENANCE_TRIALS,
     ),
+    "pair": Profile(
+        what="a pair of balancers: both units alike, and each way in which one can fail, under light traffic",
+        checks=_PAIR_CHECKS | _OVER_ALL | {"REACH-1"},
+        trials=_PAIR_TRIALS,
+    ),
     "full": Profile(
-        what="standard and maintenance",
+        what="standard, maintenance and pair",
         checks=_BUILT - _LOAD_CHECKS - {"SOAK-1"},
-        trials=_STANDARD_TRIALS + _MAINTENANCE_TRIALS,
+        trials=_STANDARD_TRIALS + _MAINTENANCE_TRIALS + _PAIR_TRIALS,
     ),
     "load": Profile(
         what="the site's peak, one node alone, the knee, a storm of reconnects",
@@ -152,6 +165,20 @@ PROFILES: dict[str, Profile] = {
         what="hours at the average rate", checks=frozenset({"SOAK-1"}) | _OVER_ALL, trials=("soak",), is_load=True
     ),
 }
+
+
+def profile_of(profile: str, lab: str) -> Profile:
+    """Return what a profile holds in a lab: no more than the lab can do.
+
+    In containers, where there is time for it, `standard` is all that `full` is.
+    """
+    chosen = PROFILES["full" if (profile, lab) == ("standard", "compose") else profile]
+    able = LAB_ABILITIES[lab] | {""}
+    return msgspec.structs.replace(
+        chosen,
+        checks=frozenset(check for check in chosen.checks if BY_ID[check].needs in able),
+        trials=tuple(trial for trial in chosen.trials if _TRIAL_NEEDS.get(trial, "") in able),
+    )
 
 
 def place(check_id: str) -> int:

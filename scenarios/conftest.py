@@ -23,7 +23,7 @@ from reports.terminal import VerdictBoard, print_verdict
 from reports.writer import ClaimedFolder
 from scenarios import maintenance, scripts
 from scenarios.acceptance import Acceptance
-from scenarios.catalogue import BY_ID, PROFILES, place
+from scenarios.catalogue import BY_ID, place, profile_of
 from scenarios.checkers.coverage import Trial
 from scenarios.episodes import Episode, Episodes
 from scenarios.exchanges.places import Desk
@@ -36,10 +36,12 @@ from scenarios.load_runs.plans import Planner
 from scenarios.load_runs.process import LoadError, LoadRun, play_load
 from scenarios.load_runs.stories import LoadPlayed
 from scenarios.options import DEFAULT_OUT, SITE_OF_LAB, LabKind, LoadOptions, Options, UsageError, fresh_seed
+from scenarios.pair_play import PROBE_TIMEOUTS, Failing, UnitFailures, client_timeouts, follow_entries
 from scenarios.play import Script, play, wait_until_up
 from scenarios.preparation import Prepared, prepare
 from scenarios.run import Run
 from scenarios.stock import fill_worklists, stocked
+from scenarios.takeovers import WAYS, Replicated, UnitEpisode
 from scenarios.talkers import Talker, talker
 from scenarios.traffic import TalkerFactory
 from scenarios.workloads import StraightFactory, reconnect_at_random, stream_steadily
@@ -65,6 +67,7 @@ class Session:
         self.lab: Lab | None = None
         self.run: Run | None = None
         self.episodes: list[Episode] = []
+        self.takeovers: list[UnitEpisode] = []
         self.load = LoadPlayed()
         self.is_active = False
 
@@ -368,6 +371,33 @@ def node_hung(session: Session, run: Run, kit: Kit) -> maintenance.Hang:
 
 
 @pytest.fixture(scope="session")
+def node_vanished(session: Session, run: Run, kit: Kit) -> Episode:
+    """Let a node vanish from the network under traffic, without FIN or RST; then let it come back."""
+    talkers = _talkers(run, kit, scripts.patient(run.site, run.timeouts()))
+    return _played(session, run, scripts.isolate_node(run.site), talkers)
+
+
+@pytest.fixture(scope="session")
+def followed_entries(session: Session, run: Run, talkers: TalkerFactory) -> dict[str, list[Replicated]]:
+    """Let new sources come to every VIP, and follow their entries from one unit of the pair to the other."""
+    session.say("new sources on every VIP, and both units' tables")
+    return follow_entries(run, talkers, run.workload("entries that travel"))
+
+
+@pytest.fixture(scope="session")
+def unit_failures(session: Session, run: Run, kit: Kit) -> UnitFailures:
+    """Let the active unit of the pair fail in one way after the other under traffic."""
+    make_talker = _talkers(run, kit, client_timeouts(run.timeouts()))
+    failing = Failing(run, make_talker, _talkers(run, kit, PROBE_TIMEOUTS))
+    played = []
+    for how in WAYS:
+        session.say(f"the active unit {how}, under traffic on every VIP")
+        played.append(failing.fail(how))
+    session.takeovers += played
+    return UnitFailures(tuple(played))
+
+
+@pytest.fixture(scope="session")
 def planner(session: Session, run: Run, kit: Kit, talkers: TalkerFactory) -> Planner:
     """Make load plans; let the worklists have something to show first, and the nodes keep receipts only from now on."""
     fill_worklists(run, kit)
@@ -418,11 +448,13 @@ def soak(session: Session, run: Run, planner: Planner) -> LoadRun:
 @pytest.fixture(scope="session")
 def trials(request: pytest.FixtureRequest, session: Session) -> tuple[Trial, ...]:
     """Go through everything that this profile breaks or loads; LOSS-1 and ORDER-1 judge over all of it."""
-    played = [request.getfixturevalue(name) for name in PROFILES[session.options.profile].trials]
+    played = [request.getfixturevalue(name) for name in profile_of(session.options.profile, session.options.lab).trials]
     return tuple(itertools.chain.from_iterable(map(_trials_of, played)))
 
 
-def _trials_of(played: Episode | LoadRun | Episodes) -> list[Trial]:
+def _trials_of(played: Episode | LoadRun | Episodes | UnitFailures) -> list[Trial]:
+    if isinstance(played, UnitFailures):
+        return [Trial(episode.name, episode.workload) for episode in played.failures]
     if isinstance(played, LoadRun):
         return [Trial(played.name, played.workload)]
     episodes = (played,) if isinstance(played, Episode) else played.episodes

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from compose.lab import CanCrashNodes, CanPauseNodes, CanSteerBalancer, CanStopServices, Lab
+from compose.lab import CanCrashNodes, CanIsolateNodes, CanPauseNodes, CanSteerBalancer, CanStopServices, Lab
 from lbconfig.site import RealServer, ServiceKind, Vip
 
 
@@ -132,6 +132,24 @@ class NodePaused(msgspec.Struct, frozen=True):
         """Let them go on."""
         if isinstance(lab, CanPauseNodes):
             lab.resume_node(self.node)
+
+
+class NodeIsolated(msgspec.Struct, frozen=True):
+    """A node vanishes from the network: every packet to and from it is dropped, nobody gets a FIN or an RST."""
+
+    node: str
+    name: str = "node vanished"
+
+    def begin(self, lab: Lab) -> None:
+        """Cut it off."""
+        if not isinstance(lab, CanIsolateNodes):
+            raise MissingAbilityError("let a node vanish from the network")
+        lab.isolate_node(self.node)
+
+    def end(self, lab: Lab) -> None:
+        """Let it come back."""
+        if isinstance(lab, CanIsolateNodes):
+            lab.rejoin_node(self.node)
 
 
 class NodeHalted(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from scenarios.catalogue import BY_ID, PROFILES
+from scenarios.catalogue import BY_ID, LAB_ABILITIES, PROFILES, profile_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_SITE = ROOT / "lbconfig" / "sites" / "loopback.toml"
@@ -101,11 +101,15 @@ def checked(options: Options) -> Options:
     """Return the options, or raise UsageError for the first that cannot be used."""
     if options.profile not in PROFILES:
         raise UsageError(f"--profile: expected one of {', '.join(PROFILES)}, found {options.profile}")
+    if options.profile == "pair" and not profile_of("pair", options.lab).trials:
+        raise UsageError(f"--profile: pair needs a lab with a pair of balancers, which the {options.lab} lab has not")
     for wanted in options.only:
         check = BY_ID.get(wanted.partition("/")[0])
         if check is not None and not check.built:
             raise UsageError(f"--only: {wanted} is in the catalogue, but this version cannot run it yet")
-        if check is not None and check.id not in PROFILES[options.profile].checks:
+        if check is not None and check.needs and check.needs not in LAB_ABILITIES[options.lab]:
+            raise UsageError(f"--only: {wanted} needs {check.needs}, which the {options.lab} lab has not")
+        if check is not None and check.id not in profile_of(options.profile, options.lab).checks:
             others = [name for name, profile in PROFILES.items() if check.id in profile.checks]
             raise UsageError(
                 f"--only: expected a check of the profile {options.profile}, found {wanted}: add --profile {others[0]}"

@@ -9,6 +9,7 @@ import msgspec
 
 from compose.lab import ConfigurationEdit, Defects, MisbehavingService, Relayed, SentFrom
 from lbconfig.site import ServiceKind, Site
+from scenarios.pair_plants import pair_defects
 from simulators.misbehaviour import LATE_BY_S, Misbehaviour
 
 HOGS_PER_CORE = 12  # each takes as much as the generator: a thirteenth of a core starves it, and the lab still answers
@@ -22,7 +23,7 @@ class Plant(msgspec.Struct, frozen=True):
     """One planted defect: what it breaks in words, who must catch it, and what is changed in the lab.
 
     `profile` is the one that runs the check. `verdict` is what the check must say: `unknown` where the harness itself is
-    what was broken.
+    what was broken; `lab` is the one that can be seen to be broken so.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Plant(msgspec.Struct, frozen=True):
     defects: Defects
     profile: str = "standard"
     verdict: Literal["fail", "unknown"] = "fail"
+    lab: Literal["native", "compose"] = "native"
 
 
 def plants(site: Site) -> tuple[Plant, ...]:
@@ -47,6 +49,7 @@ def plants(site: Site) -> tuple[Plant, ...]:
         *_health_check_plants(site),
         *_maintenance_plants(site),
         *_load_plants(site),
+        *_pair_plants(site),
     )
     waived = {waiver.check for waiver in site.waiver}
     return tuple(plant for plant in known if not waived & {plant.check, f"{plant.check}/{plant.vip}"})
@@ -218,6 +221,17 @@ def _maintenance_plants(site: Site) -> tuple[Plant, ...]:
               Defects(configuration=(ConfigurationEdit(None, r"^\s*load-server-state-from-file .*\n", ""),))),
     )  # fmt: skip
     return tuple(_in_maintenance(plant) for plant in planted)
+
+
+def _pair_plants(site: Site) -> tuple[Plant, ...]:
+    """Return the plants that need machines of their own: a pair of balancers, nodes that vanish."""
+    hl7 = site.vip_of("hl7").name
+    planted = tuple(Plant(*defect, profile="pair", lab="compose") for defect in pair_defects(site))
+    if not planted:
+        return ()
+    vanish = _edited("sessions-survive-vanishing", "`on-marked-down shutdown-sessions` is missing", "FAILOVER-2", hl7,
+                     (r" on-marked-down shutdown-sessions", ""))  # fmt: skip
+    return (*planted, msgspec.structs.replace(vanish, lab="compose"))
 
 
 def _load_plants(site: Site) -> tuple[Plant, ...]:

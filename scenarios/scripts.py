@@ -13,6 +13,7 @@ from scenarios.faults import (
     NodeCrashed,
     NodeDrained,
     NodeHalted,
+    NodeIsolated,
     NodePaused,
     ServiceKilled,
     ServicesKilled,
@@ -50,6 +51,21 @@ def crash_node(site: Site) -> Script:
         recovered=True,
         up_within_s=_up_within_s(site),
         after_s=4,
+        new_sources=True,
+    )
+
+
+def isolate_node(site: Site) -> Script:
+    """Let the first node vanish from the network, until everybody has recovered; new, sticky and established alike."""
+    return Script(
+        fault=NodeIsolated(site.node[0].name),
+        hold_at_least_s=4,
+        hold_at_most_s=longest_objective_s(site) + 1,
+        linger_s=1,
+        until_status="DOWN",
+        recovered=True,
+        up_within_s=_up_within_s(site),
+        after_s=1,
         new_sources=True,
     )
 

@@ -1,4 +1,4 @@
-"""HEALTH-1, FAILOVER-1, FAILOVER-4 and HALT-1: a service stops, a node dies and returns, an operator halts a node."""
+"""HEALTH-1, FAILOVER-1, -2, -4 and HALT-1: a service stops, a node dies, vanishes, returns, an operator halts a node."""
 
 import pytest
 
@@ -24,6 +24,13 @@ def test_sessions_recover_when_a_node_dies(run: Run, node_died: Episode, vip: Vi
     """Let a node die under new, sticky and established sessions on all VIPs, and time how long each went unanswered."""
     operations = run.operations(vip.service, [node_died.workload])
     judge(judge_recovery(vip, run.site.balancer, node_died, operations))
+
+
+@pytest.mark.check("FAILOVER-2")
+def test_sessions_recover_when_a_node_vanishes(run: Run, node_vanished: Episode, vip: Vip, judge: Judge) -> None:
+    """Let a node vanish from the network under new, sticky and established sessions on all VIPs."""
+    operations = run.operations(vip.service, [node_vanished.workload])
+    judge(judge_recovery(vip, run.site.balancer, node_vanished, operations, silent=True))
 
 
 @pytest.mark.check("FAILOVER-4")

@@ -15,7 +15,9 @@ from simulators.operations import Outcome
 PREDICTION_MARGIN_S = 1.0  # an attempt's own pace, and what a busy machine adds
 
 
-def judge_recovery(vip: Vip, balancer: Balancer, episode: Episode, operations: pl.DataFrame) -> Finding:
+def judge_recovery(
+    vip: Vip, balancer: Balancer, episode: Episode, operations: pl.DataFrame, *, silent: bool = False
+) -> Finding:  # fmt: skip
     """Judge how long the sources of one VIP went without an answer.
 
     A sticky or established source counts when the victim gave its last answer before the fault; its recovery is the time
@@ -30,6 +32,9 @@ def judge_recovery(vip: Vip, balancer: Balancer, episode: Episode, operations: p
         The fault.
     operations : frame of operations
         Those of the episode's workload on this VIP.
+    silent : bool
+        Whether the node vanished: nothing refuses, and what waits for it hears nothing. The balancer must then hold no
+        session at it any more once it is DOWN.
     """
     limits = {Role.NEW: vip.limits.new_s, Role.STICKY: vip.limits.sticky_s, Role.ESTABLISHED: vip.limits.established_s}
     measured: dict[str, Any] = {"generator_lag_s": episode.generator_lag_s}
@@ -48,16 +53,20 @@ def judge_recovery(vip: Vip, balancer: Balancer, episode: Episode, operations: p
             late.append(f"{role} sources took {max(recovered):.1f} s, the limit is {limit_s:g} s")
     measured |= _attempts_after(episode, operations)
     measured |= _effect(vip, episode, operations)
+    measured |= _left_hanging(vip, episode) if silent else {}
     numbers: Numbers = {
         "measured": measured,
         "limit": {f"{role}_s": limit_s for role, limit_s in limits.items()} | {"failures_after_recovery": 0},
-        "predicted": _predicted(vip, balancer),
+        "predicted": _predicted(vip, balancer, silent=silent),
     }
     if episode.generator_lag_s > LAG_LIMIT_S:
         return unknown(f"the harness itself fell behind by {episode.generator_lag_s:.1f} s", **numbers)
     if late:
         subject: Subject = "balancer"
         return failed(subject, "; ".join(late), **numbers)
+    if left := measured.get("sessions_left_hanging"):
+        for_s = measured["down_for_s"]
+        return failed("balancer", f"{left} sessions still hang at {episode.node}, DOWN for {for_s:.0f} s", **numbers)
     if unseen:
         return unknown(f"no {' or '.join(unseen)} source was on {episode.node} when it died", **numbers)
     if measured["answers_of_the_victim"] or measured["down_s"] is None:
@@ -116,13 +125,26 @@ def _effect(vip: Vip, episode: Episode, operations: pl.DataFrame) -> dict[str, A
     }
 
 
-def _predicted(vip: Vip, balancer: Balancer) -> dict[str, float]:
-    """Say what the settings predict for a port that refuses.
+def _left_hanging(vip: Vip, episode: Episode) -> dict[str, Any]:
+    """Say how many sessions the balancer still had at the victim's server at the end, and for how long it was DOWN then."""
+    down = [sample for sample in episode.held(vip.name, episode.label(vip)) if sample.status == "DOWN"]
+    if not down:
+        return {"sessions_left_hanging": 0, "down_for_s": 0.0}
+    return {"sessions_left_hanging": down[-1].sessions, "down_for_s": seconds(down[-1].at_ns - down[0].at_ns)}
 
-    A source without an entry is sent elsewhere at once. For one with an entry HAProxy waits a second before each further
-    try at the same server, and makes the last one elsewhere.
+
+def _predicted(vip: Vip, balancer: Balancer, *, silent: bool) -> dict[str, float]:
+    """Say what the settings predict for a port that refuses, or for one that is silent.
+
+    Refused: a source without an entry is sent elsewhere at once. For one with an entry HAProxy waits a second before each
+    further try at the same server, and makes the last one elsewhere. Silent: each try takes the connect time-out.
     """
     check = vip.health_check
+    if silent:
+        new_s = balancer.connect_timeout_s if balancer.redispatch else check.down_within_s
+        sticky_s = balancer.retries * balancer.connect_timeout_s if balancer.redispatch else check.down_within_s
+        ended_s = check.down_within_s if balancer.shutdown_sessions_on_down else vip.server_timeout_s
+        return {"new_s_at_most": new_s, "sticky_s_at_most": sticky_s, "established_s_at_most": ended_s + new_s}
     turn_around_s = min(1.0, balancer.connect_timeout_s)
     down_s = check.interval_s + (check.fall - 1) * (check.fast_interval_s or check.interval_s)
     redispatched_s = max(balancer.retries - 1, 0) * turn_around_s if balancer.redispatch else down_s

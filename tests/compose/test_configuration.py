@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from compose.configuration import edited, through_relay
-from compose.lab import ConfigurationEdit, LabError
+from compose.configuration import edited, through_relay, unit_editor
+from compose.lab import ConfigurationEdit, Defects, LabError, UnitEdit
 
 CONFIGURATION = """\
 global
@@ -50,3 +50,24 @@ def test_a_relay_takes_the_place_of_one_real_server() -> None:
     found = through_relay(CONFIGURATION, "DICOM", "TWO", "127.0.0.9", 4711)
     assert "server TWO 127.0.0.9:4711 id 2 check" in found
     assert found.replace("127.0.0.9:4711", "127.0.0.2:11112") == CONFIGURATION
+
+
+def test_an_edit_of_a_unit_changes_its_own_file_alone() -> None:
+    defects = Defects(
+        configuration=(ConfigurationEdit(None, "maxconn 100", "maxconn 200"),),
+        unit_configuration=(
+            UnitEdit("lb-2", "keepalived.conf", "^nopreempt$", ""),
+            UnitEdit("lb-2", "haproxy.cfg", "200", "300"),
+        ),
+    )
+    edit = unit_editor(defects)
+    assert edit("lb-1", "haproxy.cfg", "maxconn 100\n") == "maxconn 200\n"
+    assert edit("lb-2", "haproxy.cfg", "maxconn 100\n") == "maxconn 300\n"
+    assert edit("lb-1", "keepalived.conf", "nopreempt\n") == "nopreempt\n"
+    assert edit("lb-2", "keepalived.conf", "nopreempt\n") == "\n"
+
+
+def test_an_edit_of_a_unit_that_matches_nothing_is_an_error() -> None:
+    edit = unit_editor(Defects(unit_configuration=(UnitEdit("lb-2", "filter.rules", "VRRP", ""),)))
+    with pytest.raises(LabError, match=r"edit of filter\.rules of lb-2: expected a match of 'VRRP', found none"):
+        edit("lb-2", "filter.rules", "COMMIT\n")

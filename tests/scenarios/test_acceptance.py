@@ -13,6 +13,7 @@ from scenarios.options import DEFAULT_SITE, HARDENED_SITE, Options
 from scenarios.plants import plants
 
 SITE, HARDENED = load_site(DEFAULT_SITE), load_site(HARDENED_SITE)
+PAIR = load_site(HARDENED_SITE.with_name("hardened.toml"))
 WAIVER = Waiver(check="HALT-1/HL7", by="J. Doe", why="fixed in May", until=datetime.date(2099, 1, 1))
 
 
@@ -89,7 +90,7 @@ def test_evidence_that_was_lost_takes_every_pass_back_and_no_failure() -> None:
 
 def test_the_sites_own_list_decides_and_the_rest_is_untested() -> None:
     site = msgspec.structs.replace(SITE, required=("REACH-1", "LOSS-1/HL7"))
-    assert [wanted.id for wanted in required_verdicts(site, "standard")] == [
+    assert [wanted.id for wanted in required_verdicts(site, "standard", "native")] == [
         "REACH-1/DICOM", "REACH-1/HL7", "REACH-1/DMWL", "REACH-1/HTTPS", "LOSS-1/HL7",
     ]  # fmt: skip
     reasons = {item.reason for item in report({}, site).untested}
@@ -97,7 +98,7 @@ def test_the_sites_own_list_decides_and_the_rest_is_untested() -> None:
 
 
 def test_every_check_that_is_built_has_a_plant_that_it_must_catch() -> None:
-    caught = {plant.check for site in (SITE, HARDENED) for plant in plants(site)}
+    caught = {plant.check for site in (SITE, HARDENED, PAIR) for plant in plants(site)}
     assert caught == {check.id for check in CATALOGUE if check.built}
 
 

@@ -155,6 +155,21 @@ def test_recovery_is_unknown_when_nobody_was_on_the_victim_or_nothing_happened(h
     assert judge_recovery(VIP, BALANCER, episode(generator_lag_s=9.0), history(*BEFORE, *AFTER)).verdict == "unknown"
 
 
+def test_sessions_that_hang_at_a_node_that_vanished_fail_though_everybody_recovered(history: History) -> None:
+    operations = history(*BEFORE, *AFTER)
+    assert judge_recovery(VIP, BALANCER, episode(), operations, silent=True).verdict == "pass"
+    hanging = samples("HL71", (90, "UP", 2), (104, "DOWN", 3), (109, "DOWN", 1))
+    finding = judge_recovery(VIP, BALANCER, episode(hanging), operations, silent=True)
+    assert (finding.verdict, finding.subject) == ("fail", "balancer")
+    assert "1 sessions still hang at n1, DOWN for 5 s" in finding.reason
+    assert judge_recovery(VIP, BALANCER, episode(hanging), operations).verdict == "pass"
+
+
+def test_a_silent_node_is_predicted_to_cost_connect_timeouts(history: History) -> None:
+    predicted = judge_recovery(VIP, BALANCER, episode(), history(), silent=True).predicted
+    assert predicted["sticky_s_at_most"] == BALANCER.retries * BALANCER.connect_timeout_s
+
+
 def test_sources_that_stay_where_they_moved_pass(history: History) -> None:
     finding = judge_failback(VIP, episode(), history(*BEFORE, *AFTER, *LATER), observed_at_least_s=3)
     assert (finding.verdict, finding.measured["sources_moved"]) == ("pass", 2)
