@@ -21,7 +21,7 @@ from lbconfig.site_file import SiteError, load_site
 from simulators.web.certificates import CertificateFiles, LabAuthority
 
 from .balancer_files import write_balancer_files
-from .configuration import edited, through_relay
+from .configuration import through_relay, unit_editor
 from .container_node import NodeFile, write_node_file
 from .keeper_client import CHECKOUT
 from .lab import Defects, LabError
@@ -104,8 +104,10 @@ def write_run_folder(site: Site, text: str, run: Path, defects: Defects) -> None
     relay_ports = relay_ports_of(site, defects)
     _write_nodes(site, run, defects, account, relay_ports)
 
-    def edit(_unit: str, file: str, rendered: str) -> str:
-        return _with_defects(site, rendered, defects, relay_ports) if file == _HAPROXY else rendered
+    planted = unit_editor(defects)
+
+    def edit(unit: str, file: str, rendered: str) -> str:
+        return planted(unit, file, _through_relays(site, rendered, relay_ports) if file == _HAPROXY else rendered)
 
     write_balancer_files(site, run, edit)
 
@@ -146,16 +148,14 @@ def _write_nodes(
         _give_to_nodes(folder, folder / "node.json", *issued)
 
 
-def _with_defects(
-    site: Site, text: str, defects: Defects, relay_ports: dict[tuple[str, ServiceKind], int]
-) -> str:  # fmt: skip
+def _through_relays(site: Site, text: str, relay_ports: dict[tuple[str, ServiceKind], int]) -> str:
     endpoints = endpoints_of(site)
     for (node, service), port in relay_ports.items():
         vip = site.vip_of(service)
         for server in vip.real_server:
             if server.node == node:
                 text = through_relay(text, vip.name, server.label, endpoints[node, service].address, port)
-    return edited(text, defects.configuration)
+    return text
 
 
 def _give_to_nodes(folder: Path, *files: Path) -> None:

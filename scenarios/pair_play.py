@@ -22,7 +22,7 @@ from scenarios.traffic import TalkerFactory, Traffic
 from scenarios.watch import LagMeter
 from scenarios.workloads import on_every_vip
 from simulators.client import Attempt, Timeouts
-from simulators.operations import Outcome
+from simulators.operations import Identity, Outcome
 
 ENTRIES = 20  # of PAIR-2, on each VIP
 VISITORS = 104  # of PAIR-3, on each VIP: a hundred, and some for those that fail before anything is broken
@@ -172,10 +172,12 @@ class Failing:
             failures = 0
             for talker in self._visitors[vip.name]:
                 identity = talker.new_identity()
-                for number in range(1, TRIES + 1):
+                number = 1
+                for _ in range(TRIES):
                     operation = talker.say(Attempt(identity, number, workload=workload))
                     if operation.outcome == Outcome.ACKNOWLEDGED:
                         break
+                    number += operation.key == identity.key  # a login that failed is no attempt to deliver the note
                 talker.hang_up()
                 failures = 0 if operation.outcome == Outcome.ACKNOWLEDGED else failures + 1
                 if failures == GIVE_UP_AFTER:
@@ -259,13 +261,20 @@ class _Probe:
 
     def _ask(self, workload: int) -> None:
         while not self._leave.is_set():
-            operation = self._talker.say(Attempt(self._talker.new_identity(), workload=workload))
+            self._ask_one(self._talker.new_identity(), workload)
+            self._leave.wait(PROBE_PACE_S)
+
+    def _ask_one(self, identity: Identity, workload: int) -> None:
+        """Ask one thing until it is acknowledged: what comes next must not overtake it."""
+        number = 1
+        while not self._leave.is_set():
+            operation = self._talker.say(Attempt(identity, number, workload=workload))
             self._talker.hang_up()
             if operation.outcome == Outcome.ACKNOWLEDGED:
                 self.last_begun_ns = operation.begun_ns
-                self._leave.wait(PROBE_PACE_S)
-            else:
-                self._leave.wait(PROBE_PACE_S / 5)
+                return
+            number += operation.key == identity.key  # a login that failed is no attempt to deliver the note
+            self._leave.wait(PROBE_PACE_S / 5)
 
 
 class _TableWatch:
