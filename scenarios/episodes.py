@@ -56,7 +56,8 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     undone, and the node's services answered again.
     `observed_ns`: the traffic's end. `node` is the victim, `workload` the number of its operations in the history.
     `work_finished_ns`: from when on established sources were told to end their sessions (0: they were not).
-    `generator_lag_s`: the longest time by which the harness itself woke up too late.
+    `generator_lag_s`: the longest time by which the harness itself woke up too late. `runnable_per_core`: how many processes
+    wanted each core of its host in the busiest second.
     """
 
     workload: int
@@ -71,6 +72,7 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     samples: tuple[ServerSample, ...]
     generator_lag_s: float
     work_finished_ns: int = 0
+    runnable_per_core: float = 0.0
 
     def addresses(self, vip: str, role: Role) -> list[str]:
         """Return the sources of one VIP that live in one way."""

@@ -86,7 +86,7 @@ def play(run: Run, script: Script, make_talker: TalkerFactory) -> Episode:
         workload=workload, fault=fault.name, node=fault.node, started_ns=started_ns, begun_ns=begun_ns, ending_ns=ending_ns,
         ended_ns=ended_ns,
         observed_ns=observed_ns, sources=tuple(living.source for living in traffic.living), samples=watch.samples,
-        generator_lag_s=lag.worst_s, work_finished_ns=traffic.work_finished_ns,
+        generator_lag_s=lag.worst_s, runnable_per_core=lag.runnable_per_core, work_finished_ns=traffic.work_finished_ns,
     )  # fmt: skip
 
 

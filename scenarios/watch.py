@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections import deque
+from pathlib import Path
 from typing import Self
 
 from lbconfig.runtime_api import BalancerError, RuntimeApi
@@ -71,10 +74,20 @@ class BalancerWatch:
 
 
 class LagMeter:
-    """Measures by how much a thread of the harness that wants to wake twenty times a second wakes too late."""
+    """Measures how busy the machine is while it is watched.
+
+    Attributes
+    ----------
+    worst_s : float
+        By how much, at worst, a thread of the harness that wants to wake twenty times a second woke too late.
+    runnable_per_core : float
+        How many processes wanted each core in the busiest second (proc(5), loadavg): the kernel lets who seldom wants one run
+        soon, so that a harness may keep its time where a node does not. 0 where the kernel does not tell.
+    """
 
     def __init__(self) -> None:
         self.worst_s = 0.0
+        self.runnable_per_core = 0.0
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lag meter", daemon=True)
 
@@ -88,7 +101,19 @@ class LagMeter:
 
     def _beat(self) -> None:
         last = time.monotonic()
+        second: deque[float] = deque(maxlen=round(1 / _BEAT_S))
         while not self._leave.wait(_BEAT_S):
             now = time.monotonic()
             self.worst_s = round(max(self.worst_s, now - last - _BEAT_S), 3)
             last = now
+            second.append(_runnable_per_core())
+            if len(second) == second.maxlen:
+                self.runnable_per_core = round(max(self.runnable_per_core, sum(second) / len(second)), 1)
+
+
+def _runnable_per_core() -> float:
+    try:
+        words = Path("/proc/loadavg").read_text().split()
+    except OSError:
+        return 0.0
+    return int(words[3].partition("/")[0]) / (os.cpu_count() or 1)

@@ -47,7 +47,7 @@ def judge_blackout(vip: Vip, episode: Episode, knocks: Sequence[Knock], operatio
     if doubt := _doubt(episode, times, measured):
         return unknown(doubt, **numbers)
     wrong, late = _wrong_answers(vip, measured), _late(vip, measured)
-    excuse = starved(vip, episode.generator_lag_s)
+    excuse = starved(vip, episode)
     if late and excuse and not wrong:
         return unknown(f"{'; '.join(late)}; but {excuse}", **numbers)
     if broken := [*wrong, *late]:
@@ -103,6 +103,7 @@ def _measured(
         "served_after_up_s": max(recovered, default=None),
         "most_on_the_fallback": max((sample.sessions for sample in fallback), default=0),
         "left_on_the_fallback": fallback[-1].sessions if fallback else 0,
+        "runnable_per_core": episode.runnable_per_core,
         "generator_lag_s": episode.generator_lag_s,
         "longest_gap_s": max(episode.longest_gap_s(vip.name, server.label) for server in vip.real_server),
     }

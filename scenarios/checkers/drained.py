@@ -41,7 +41,7 @@ def judge_drained(vip: Vip, episode: Episode, operations: pl.DataFrame, loss: Fi
     if broken := _broken(label, vip, measured):
         return failed("balancer", broken, **numbers)
     if hurt := _hurt(label, measured):
-        excuse = starved(vip, episode.generator_lag_s)
+        excuse = starved(vip, episode)
         return unknown(f"{hurt}; but {excuse}", **numbers) if excuse else failed("balancer", hurt, **numbers)
     if loss.verdict != "pass":
         return unknown(f"whether anything was lost could not be told: {loss.reason}", **numbers)
@@ -87,6 +87,7 @@ def _measured(vip: Vip, episode: Episode, operations: pl.DataFrame, loss: Findin
         "sessions_at_the_end": held[-1].sessions if held else None,
         "acknowledged": loss.measured.get("acknowledged"),
         "lost": loss.measured.get("lost"),
+        "runnable_per_core": episode.runnable_per_core,
         "generator_lag_s": episode.generator_lag_s,
         "longest_gap_s": episode.longest_gap_s(vip.name, label),
     }

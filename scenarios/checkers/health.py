@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lbconfig.site import Vip
+from scenarios.checkers.starvation import starved
 from scenarios.episodes import GAP_LIMIT_S, LAG_LIMIT_S, Episode, seconds
 from scenarios.findings import Finding, Numbers, failed, passed, unknown
 
@@ -37,7 +38,8 @@ def judge_health(vip: Vip, episode: Episode) -> Finding:
     if doubt := _doubt(label, changes, episode, measured["longest_gap_s"]):
         return unknown(doubt, **numbers)
     if broken := _broken(vip, episode, measured, len(changes)):
-        return failed("balancer", broken, **numbers)
+        excuse = starved(vip, episode) if measured["down_s"] is not None else ""
+        return unknown(f"{broken}; but {excuse}", **numbers) if excuse else failed("balancer", broken, **numbers)
     beyond = _beyond_prediction(measured, numbers["predicted"])
     return passed(
         f"{label}: DOWN after {measured['down_s']:.1f} s, UP {measured['up_s']:.1f} s after its return{beyond}", **numbers

@@ -35,6 +35,7 @@ def judge_hung(vip: Vip, idle: Episode, busy: Episode, queues: Mapping[str, tupl
         "waiting_to_be_accepted_by_node": None
         if queues is None
         else {node: waiting for node, (waiting, _) in queues.items()},
+        "runnable_per_core": max(idle.runnable_per_core, busy.runnable_per_core),
         "generator_lag_s": max(idle.generator_lag_s, busy.generator_lag_s),
     }
     limit_s = vip.limits.down_s
@@ -47,7 +48,7 @@ def judge_hung(vip: Vip, idle: Episode, busy: Episode, queues: Mapping[str, tupl
         return unknown(doubt, **numbers)
     label = idle.label(vip)
     missed = [_missed(when, at, episodes[when]) for when, at in down_s.items() if at is None or at > limit_s]
-    if missed and None not in down_s.values() and (excuse := starved(vip, measured["generator_lag_s"])):
+    if missed and None not in down_s.values() and (excuse := starved(vip, idle, busy)):
         return unknown(f"{label} hung and {' and '.join(missed)}; but {excuse}", **numbers)
     if missed:
         return failed("balancer", f"{label} hung and {' and '.join(missed)}. {_why(vip, queues)}", **numbers)

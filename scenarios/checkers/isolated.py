@@ -45,13 +45,14 @@ def judge_isolated(
         "sources_moved": moved[1],
         "sources_on_the_node_while_another_failed": stayed,
         "disturbances": disturbed,
+        "runnable_per_core": max((episode.runnable_per_core for episode in episodes.values()), default=None),
         "generator_lag_s": max((episode.generator_lag_s for episode in episodes.values()), default=None),
     }
     numbers: Numbers = {
         "measured": measured,
         "limit": {"disturbances": 0, "sources_that_stay_at_least": 1, "sources_moved_at_least": 1},
     }
-    if disturbed and (excuse := starved(vip, measured["generator_lag_s"])):
+    if disturbed and (excuse := starved(vip, *episodes.values())):
         return unknown(f"{listed(disturbed, 3)}; but {excuse}", **numbers)
     if disturbed:
         return failed("balancer", listed(disturbed, 3), **numbers)
@@ -59,9 +60,9 @@ def judge_isolated(
         return unknown(doubt, **numbers)
     if moved[1] < moved[0]:
         label = episodes[vip.service].label(vip)
-        return failed(
-            "balancer", f"{moved[0] - moved[1]} of {moved[0]} sources of {label} were never served elsewhere", **numbers
-        )
+        missing = f"{moved[0] - moved[1]} of {moved[0]} sources of {label} were never served elsewhere"
+        excuse = starved(vip, episodes[vip.service])
+        return unknown(f"{missing}; but {excuse}", **numbers) if excuse else failed("balancer", missing, **numbers)
     return passed(
         f"{moved[1]} sources moved when {vip.service} failed; {sum(stayed.values())} stayed on node and session "
         f"while {', '.join(others)} failed there",

@@ -8,6 +8,7 @@ import polars as pl
 
 from lbconfig.site import Balancer, Vip
 from scenarios.checkers.residents import node_before
+from scenarios.checkers.starvation import starved
 from scenarios.episodes import LAG_LIMIT_S, Episode, Role, seconds
 from scenarios.findings import Finding, Numbers, Subject, failed, passed, unknown
 from simulators.operations import Outcome
@@ -40,6 +41,7 @@ def judge_recovery(
     measured: dict[str, Any] = {"generator_lag_s": episode.generator_lag_s}
     unseen: list[str] = []
     late: list[str] = []
+    never = False
     for role, limit_s in limits.items():
         times = _recoveries(episode, operations, vip.name, role)
         recovered = [time_s for time_s in times if time_s is not None]
@@ -47,6 +49,7 @@ def judge_recovery(
         measured[f"{role}_s"] = max(recovered, default=None)
         if not times:
             unseen.append(role)
+        never = never or None in times
         if None in times:
             late.append(f"{times.count(None)} of {len(times)} {role} sources never recovered (limit {limit_s:g} s)")
         elif recovered and max(recovered) > limit_s:
@@ -61,6 +64,8 @@ def judge_recovery(
     }
     if episode.generator_lag_s > LAG_LIMIT_S:
         return unknown(f"the harness itself fell behind by {episode.generator_lag_s:.1f} s", **numbers)
+    if late and not never and (excuse := starved(vip, episode)):
+        return unknown(f"{'; '.join(late)}; but {excuse}", **numbers)
     if late:
         subject: Subject = "balancer"
         return failed(subject, "; ".join(late), **numbers)

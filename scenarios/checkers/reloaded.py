@@ -45,6 +45,7 @@ def judge_reloaded(vip: Vip, plain: Reload, drained: Reload, halted: Reload, los
         "status_after_the_reload": states,
         "acknowledged": loss.measured.get("acknowledged"),
         "lost": loss.measured.get("lost"),
+        "runnable_per_core": max(reload.episode.runnable_per_core for reload in (plain, drained, halted)),
         "generator_lag_s": max(reload.episode.generator_lag_s for reload in (plain, drained, halted)),
     }
     numbers: Numbers = {
@@ -56,7 +57,7 @@ def judge_reloaded(vip: Vip, plain: Reload, drained: Reload, halted: Reload, los
     if doubt := _doubt(measured, states):
         return unknown(doubt, **numbers)
     lost_states, lost_connections = _lost_states(drained.episode.label(vip), states), _lost_connections(measured)
-    excuse = starved(vip, measured["generator_lag_s"])
+    excuse = starved(vip, plain.episode, drained.episode, halted.episode)
     if lost_connections and excuse and not lost_states:
         return unknown(f"{'; '.join(lost_connections)}; but {excuse}", **numbers)
     if broken := [*lost_connections, *lost_states]:

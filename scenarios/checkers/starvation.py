@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from lbconfig.site import Vip
+from scenarios.episodes import Episode
 
 SHARE_OF_CHECK = 0.25  # of the time that a health check has
+RUNNABLE_PER_CORE = 10.0  # a lab alone makes one or two
 
 
-def starved(vip: Vip, lag_s: float) -> str:
+def starved(vip: Vip, *episodes: Episode) -> str:
     """Say why a cut session or a late answer proves nothing; empty when it does.
 
-    A machine on which the harness woke so late may have kept a healthy service from answering its health check in time, or a
-    client from asking.
+    A machine that is far too busy may keep a healthy service from answering its health check in time, or a client from
+    asking.
 
     Parameters
     ----------
     vip : Vip
-        `health_check.timeout_s` is the measure.
-    lag_s : float
-        The longest time by which the harness woke up too late.
+        `health_check.timeout_s` is the measure of how late the harness may have woken.
+    *episodes : Episode
+        In which it was seen.
     """
-    if lag_s <= SHARE_OF_CHECK * vip.health_check.timeout_s:
-        return ""
-    return (
-        f"the harness woke up {lag_s:.1f} s late, and a health check has {vip.health_check.timeout_s:g} s: "
-        "the machine was too busy to tell"
-    )
+    lag_s = max((episode.generator_lag_s for episode in episodes), default=0.0)
+    runnable = max((episode.runnable_per_core for episode in episodes), default=0.0)
+    if runnable > RUNNABLE_PER_CORE:
+        return f"{runnable:.0f} processes wanted each core of this machine at a time: it was too busy to tell"
+    if lag_s > SHARE_OF_CHECK * vip.health_check.timeout_s:
+        has_s = vip.health_check.timeout_s
+        return f"the harness woke up {lag_s:.1f} s late, and a health check has {has_s:g} s: the machine was too busy"
+    return ""

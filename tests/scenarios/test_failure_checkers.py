@@ -98,6 +98,13 @@ def test_another_server_that_goes_down_too_fails() -> None:
     assert judge_health(VIP, episode(samples=both)).verdict == "fail"
 
 
+def test_a_server_that_went_down_on_a_starved_machine_is_unknown_and_one_that_never_did_is_not() -> None:
+    both = N1_FAILS + samples("HL72", (90, "UP", 0), (105, "DOWN", 0), (116, "UP", 0))
+    assert judge_health(VIP, episode(samples=both, runnable_per_core=40.0)).verdict == "unknown"
+    never = samples("HL71", (90, "UP", 0), (129, "UP", 0))
+    assert judge_health(VIP, episode(never, runnable_per_core=40.0)).verdict == "fail"
+
+
 def test_a_watch_that_was_blind_for_seconds_is_unknown() -> None:
     blind = tuple(sample for sample in N1_FAILS if not 106 < sample.at_ns / SECOND < 111)
     assert judge_health(VIP, episode(blind)).verdict == "unknown"
@@ -123,6 +130,13 @@ def test_a_sticky_source_that_recovers_too_late_fails(history: History) -> None:
     late = said(4, 2, 100.1, 106.5, b"n2")
     finding = judge_recovery(VIP, BALANCER, episode(), history(*BEFORE, AFTER[0], late, AFTER[2]))
     assert (finding.verdict, "sticky sources took 6.5 s" in finding.reason) == ("fail", True)
+
+
+def test_a_late_recovery_on_a_starved_machine_is_unknown_and_none_at_all_is_not(history: History) -> None:
+    crowded = episode(runnable_per_core=40.0)
+    late = said(4, 2, 100.1, 106.5, b"n2")
+    assert judge_recovery(VIP, BALANCER, crowded, history(*BEFORE, AFTER[0], late, AFTER[2])).verdict == "unknown"
+    assert judge_recovery(VIP, BALANCER, crowded, history(*BEFORE, *AFTER[1:])).verdict == "fail"
 
 
 def test_a_new_source_that_is_never_served_fails(history: History) -> None:
