@@ -15,6 +15,8 @@ from markupsafe import Markup
 
 from .figures import timeline_svg, traffic_svg
 from .load_section import load_stories
+from .pair_section import COLUMNS as PAIR_COLUMNS
+from .pair_section import pair_story
 from .text import legible, shortened
 from .values import THIN, compared, scalar
 from .verdict import CheckResult, Pictures, Report, Timeline
@@ -72,6 +74,8 @@ def html_report(report: Report, pictures: Pictures) -> str:
         stories=_stories(pictures.timelines),
         traffic=_traffic(pictures),
         faults=pictures.faults,
+        pair=pair_story(pictures.takeovers),
+        pair_columns=PAIR_COLUMNS,
         loads=load_stories(pictures.load, report.checks),
     )  # fmt: skip
 

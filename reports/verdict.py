@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from .load_picture import LoadPicture
+from .pair_picture import TakeoverSeen
 
 CheckVerdict = Literal["pass", "fail", "unknown", "skipped", "waived"]
 ReportVerdict = Literal["pass", "pass_with_waivers", "fail", "incomplete"]
@@ -135,6 +136,7 @@ class Pictures(_Part, frozen=True, kw_only=True):
     timelines: list[Timeline] = []
     traffic: list[TrafficSeries] = []
     faults: list[tuple[str, float, float]] = []  # what, from, to, in seconds from the run's begin
+    takeovers: list[TakeoverSeen] = []
     load: list[LoadPicture] = []
 
 

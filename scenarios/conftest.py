@@ -213,7 +213,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if state.board is not None:
         state.board.__exit__(None, None, None)
     try:
-        report = hand_over(state.acceptance, state.lab, state.run, state.episodes, state.load, state.options.out)
+        report = hand_over(
+            state.acceptance, state.lab, state.run, state.episodes, state.takeovers, state.load, state.options.out
+        )
     except ReportError as error:
         state.console.print(f"the report cannot be written: {error}", highlight=False, markup=False)
         session.exitstatus = EXIT_OF["incomplete"]

@@ -16,8 +16,10 @@ from scenarios.acceptance import Acceptance, sha256
 from scenarios.episodes import Episode
 from scenarios.frames import columns
 from scenarios.load_runs.stories import LoadPlayed
+from scenarios.pair_pictures import takeovers_seen
 from scenarios.pictures import pictures_of
 from scenarios.run import Run
+from scenarios.takeovers import UnitEpisode
 from simulators.operations import RecordError
 
 EXIT_OF: dict[ReportVerdict, int] = {"pass": 0, "pass_with_waivers": 0, "fail": 1, "incomplete": 3}
@@ -82,7 +84,8 @@ def _keep(record: Path, target: Path) -> None:
 
 
 def hand_over(
-    acceptance: Acceptance, lab: Lab | None, run: Run | None, episodes: Sequence[Episode], load: LoadPlayed, out: Path
+    acceptance: Acceptance, lab: Lab | None, run: Run | None, episodes: Sequence[Episode], takeovers: Sequence[UnitEpisode],
+    load: LoadPlayed, out: Path,
 ) -> Report:  # fmt: skip
     """Write everything into `out` and return the report.
 
@@ -94,7 +97,8 @@ def hand_over(
         if run is not None:
             operations = write_records(run, out)
             pictures = pictures_of(run.site, operations, episodes, run.started_ns)
-            pictures = msgspec.structs.replace(pictures, load=load.stories(run))
+            seen = takeovers_seen(run, takeovers)
+            pictures = msgspec.structs.replace(pictures, takeovers=seen, load=load.stories(run))
             run.close()
         if lab is not None:
             keep_logs(lab, out)

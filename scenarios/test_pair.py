@@ -6,13 +6,14 @@ from lbconfig.site import Vip
 from scenarios.checkers.holders import judge_holders
 from scenarios.checkers.replicated import judge_replicated
 from scenarios.checkers.same_units import judge_same_units
-from scenarios.checkers.takeover import Takeover, judge_takeover, takeover_of
+from scenarios.checkers.takeover import judge_takeover
 from scenarios.conftest import Judge
 from scenarios.episodes import LAG_LIMIT_S
+from scenarios.pair_pictures import limits_of, taken_over
 from scenarios.pair_play import ENTRIES, UnitFailures, cut_paths
 from scenarios.pair_watch import look_at_pair, pair_of, settings_of
-from scenarios.run import STORED_KINDS, Run
-from scenarios.takeovers import WAYS, Replicated, UnitEpisode
+from scenarios.run import Run
+from scenarios.takeovers import WAYS, Replicated
 
 LOOKS_S = 2.0
 LOOKS_AT_LEAST = 5
@@ -44,13 +45,11 @@ def test_the_vip_answers_again_in_time_when_the_active_unit_fails(
     run: Run, unit_failures: UnitFailures, vip: Vip, judge: Judge
 ) -> None:
     """Let the active unit fail in every way under traffic on all VIPs, from their own subnet and from beyond a router."""
-    limits = settings_of(run.lab)
-    limits_s = {way: limits.hung_takeover_s if way == "haproxy-hung" else limits.takeover_s for way in map(str, WAYS)}
     failures = unit_failures.failures
     lag_s = max((episode.generator_lag_s for episode in failures), default=0.0)
     judge(
         judge_takeover(
-            vip.name, [taken_over(run, vip, episode) for episode in failures], limits_s, WAYS,
+            vip.name, [taken_over(run, vip, episode) for episode in failures], limits_of(settings_of(run.lab)), WAYS,
             sources_at_least=SOURCES_AT_LEAST, generator_lag_s=lag_s, lag_limit_s=LAG_LIMIT_S,
         )
     )  # fmt: skip
@@ -66,12 +65,3 @@ def test_nobody_takes_the_vips_back_and_two_holders_are_detected(run: Run, unit_
             watched_at_least_s=WATCHED_AT_LEAST_S,
         )
     )  # fmt: skip
-
-
-def taken_over(run: Run, vip: Vip, episode: UnitEpisode) -> Takeover:
-    """Return one failure as the clients of one VIP saw it."""
-    operations = run.operations(vip.service, [episode.workload])
-    stored = run.operations(vip.service, [episode.workload], kinds=STORED_KINDS)
-    receipts = run.receipts(vip.service)
-    own = receipts.filter(receipts["key"].is_in(stored["key"].unique().to_list()))
-    return takeover_of(vip.name, episode, operations, stored, own)
