@@ -182,6 +182,7 @@ def _health_check_plants(site: Site) -> tuple[Plant, ...]:
                     (r"^(\s*http-check send meth GET uri) \S+", r"\1/nothing"),
                 )
             )
+        if vip.service == "dmwl" and check.kind != "connect":
             planted.append(
                 _in_maintenance(
                     _edited(
