@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .recipes import (
@@ -55,7 +55,7 @@ class BuildError(Exception):
 def missing_images() -> list[str]:
     """Return the images that are not there yet for this checkout. Raises BuildError when no daemon answers."""
     tag = image_tag()
-    return [image.name for image in IMAGES if not _is_there(f"{image.name}:{tag}")]
+    return [image.name for image in IMAGES if not is_there(f"{image.name}:{tag}")]
 
 
 def build(wheelhouse: Path | None = None) -> str:
@@ -77,7 +77,7 @@ def build(wheelhouse: Path | None = None) -> str:
         if missing:
             _make(missing, tag, wheelhouse)
         for image in IMAGES:
-            _run("docker", "tag", f"{image.name}:{tag}", f"{image.name}:latest")
+            run("docker", "tag", f"{image.name}:{tag}", f"{image.name}:latest")
     return tag
 
 
@@ -87,11 +87,11 @@ def _make(missing: list[str], tag: str, wheelhouse: Path | None) -> None:
         place = Path(scratch)
         place.chmod(0o755)  # apt reads the sources as a user of its own
         sources = place / f"{SUITE}.sources"
-        sources.write_text(_run(str(_HERE / "suite-sources"), SUITE))
-        if not _is_there(base):
+        sources.write_text(run(str(_HERE / "suite-sources"), SUITE))
+        if not is_there(base):
             _say(f"{base}: a {SUITE} of its own, which takes a minute or two")
             _make_base(base, sources, place)
-        wheels = wheelhouse or _downloaded_wheels()
+        wheels = wheelhouse or download_wheels(_WORK / "wheelhouse", dependencies())
         for image in IMAGES:
             if image.name in missing:
                 _say(f"{image.name}:{tag}")
@@ -102,21 +102,35 @@ def _make_base(base: str, sources: Path, place: Path) -> None:
     root = place / "root"
     mirror = next(line.split()[1] for line in sources.read_text().splitlines() if line.startswith("URIs:"))
     include = ",".join(BASE_PACKAGES)
-    _run("debootstrap", "--variant=minbase", f"--include={include}", SUITE, str(root), mirror, path="/usr/sbin:/sbin")
+    run("debootstrap", "--variant=minbase", f"--include={include}", SUITE, str(root), mirror, path="/usr/sbin:/sbin")
     for leftover in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
         shutil.rmtree(root / leftover, ignore_errors=True)
     (root / "etc/apt/sources.list").unlink(missing_ok=True)  # an image names no mirror
     with subprocess.Popen(["tar", "--numeric-owner", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as packed:
-        _run("docker", "import", "-", base, stdin=packed.stdout)
+        run("docker", "import", "-", base, stdin=packed.stdout)
     if packed.returncode != 0:
         raise BuildError(f"{base}: expected tar to pack {root}, found its exit code {packed.returncode}")
 
 
-def _downloaded_wheels() -> Path:
-    """Fill the wheelhouse with what the project depends on; what is there already is not downloaded again."""
-    wheelhouse = _WORK / "wheelhouse"
+def download_wheels(wheelhouse: Path, wanted: Sequence[str], python: str = PYTHON) -> Path:
+    """Fill a wheelhouse with packages and what they depend on, as constraints.txt pins them; return its path.
+
+    Parameters
+    ----------
+    wheelhouse : Path
+        The folder; it is made where it is missing. What is in it already is not downloaded again.
+    wanted : sequence of str
+        Python packages.
+    python : str
+        The version of the Python that will import them, such as 3.13; by default that of the images.
+
+    Raises
+    ------
+    BuildError
+        When pip cannot get one of them as a wheel for this machine's architecture.
+    """
     wheelhouse.mkdir(parents=True, exist_ok=True)
-    _pip("download", "--dest", str(wheelhouse), "--find-links", str(wheelhouse), *dependencies())
+    _pip(python, "download", "--dest", str(wheelhouse), "--find-links", str(wheelhouse), *wanted)
     return wheelhouse
 
 
@@ -125,16 +139,18 @@ def _unpacked(image: Image, wheelhouse: Path, place: Path) -> Path:
     place.mkdir()
     wanted = dependencies() if image.wheels is None else list(image.wheels)
     if wanted:
-        _pip("install", "--target", str(place), "--no-compile", "--no-index", "--find-links", str(wheelhouse), *wanted)
+        _pip(
+            PYTHON, "install", "--target", str(place), "--no-compile", "--no-index", "--find-links", str(wheelhouse), *wanted
+        )
         shutil.rmtree(place / "bin", ignore_errors=True)  # pynetdicom's would shadow DCMTK's; modules run by `python3 -m`
     return place
 
 
-def _pip(command: str, *arguments: str) -> None:
+def _pip(python: str, command: str, *arguments: str) -> None:
     platforms = [f"--platform={name.format(platform.machine())}" for name in PLATFORMS]
-    _run(
+    run(
         sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check", "--only-binary=:all:",
-        f"--python-version={PYTHON}", *platforms, "--constraint", str(CHECKOUT / "constraints.txt"), *arguments,
+        f"--python-version={python}", *platforms, "--constraint", str(CHECKOUT / "constraints.txt"), *arguments,
     )  # fmt: skip
 
 
@@ -147,18 +163,19 @@ def _furnish(image: Image, base: str, tag: str, sources: Path, wheels: Path) -> 
     changes = [f"ENV {variable}={value}" for variable, value in (_ENVIRONMENT | {TAG_VARIABLE: tag}).items()]
     changes += ["WORKDIR /preflight", "ENTRYPOINT []", 'CMD ["python3"]', f"LABEL {DIGEST_LABEL}={tag}"]
     try:
-        _run("docker", "run", "--network=host", "--name", name, *mounts, base, "/programs/furnish", *image.packages)
-        _run("docker", "commit", *[f"--change={change}" for change in changes], name, f"{image.name}:{tag}")
+        run("docker", "run", "--network=host", "--name", name, *mounts, base, "/programs/furnish", *image.packages)
+        run("docker", "commit", *[f"--change={change}" for change in changes], name, f"{image.name}:{tag}")
     finally:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
 
 
-def _is_there(image: str) -> bool:
-    found = _run("docker", "images", "--quiet", image)
+def is_there(image: str) -> bool:
+    """Say whether the daemon has an image, `name:tag`. Raises BuildError when none answers."""
+    found = run("docker", "images", "--quiet", image)
     return bool(found.strip())
 
 
-def _run(*command: str, stdin: object = None, path: str = "") -> str:
+def run(*command: str, stdin: object = None, path: str = "") -> str:
     """Run a program; return what it prints. BuildError, with the end of what it said, when it fails or is missing."""
     environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:{path or '/usr/sbin:/sbin'}"}
     try:
@@ -191,11 +208,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="compose/images/build", description="Makes the images of the compose lab.")
     parser.add_argument("--check", action="store_true", help="make nothing; exit 1 when an image is missing")
     parser.add_argument("--wheelhouse", type=Path, help="a folder of wheels, instead of what pip downloads")
+    parser.add_argument("--download", type=Path, metavar="DIR", help="make no image, only such a folder of wheels")
     options = parser.parse_args()
     try:
         if options.check:
             missing = missing_images()
             sys.exit(f"missing for {image_tag()}: {', '.join(missing)}" if missing else None)
+        if options.download:
+            print(download_wheels(options.download, dependencies()))  # noqa: T201
+            return
         print(build(options.wheelhouse))  # noqa: T201
     except BuildError as error:
         sys.exit(str(error))
