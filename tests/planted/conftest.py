@@ -1,6 +1,7 @@
 """Which plants are tried, and on which site: all of them, or a seeded sample.
 
-What the default site cannot show, because it waives the check or has not the setting, is tried on the hardened one.
+What the default site cannot show, because it waives the check or has not the setting, is tried on the hardened one; what only
+a lab of containers can show, on the site of that lab.
 """
 
 import random
@@ -8,7 +9,7 @@ import random
 import pytest
 
 from lbconfig.site_file import load_site
-from scenarios.options import DEFAULT_SITE, HARDENED_SITE
+from scenarios.options import DEFAULT_SITE, HARDENED_SITE, SITE_OF_LAB
 from scenarios.plants import plants
 
 
@@ -24,6 +25,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     ids = {plant.id for plant in default}
     tried = [(DEFAULT_SITE, plant) for plant in default]
     tried += [(HARDENED_SITE, plant) for plant in plants(load_site(HARDENED_SITE)) if plant.id not in ids]
+    in_containers = SITE_OF_LAB["compose"]
+    tried += [(in_containers, plant) for plant in plants(load_site(in_containers)) if plant.lab == "compose"]
     known = [(site, plant) for site, plant in tried if profile in (plant.profile, "all")]
     count = metafunc.config.getoption("--sample")
     if count is not None:

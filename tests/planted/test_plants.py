@@ -16,7 +16,7 @@ def test_the_named_check_catches_it_on_the_named_vip(site: Path, plant: Plant, t
     out = tmp_path / "report"
     command = [
         sys.executable, "-m", "preflight", "accept", "--plant", plant.id, "--profile", plant.profile, "--only", plant.check,
-        "--site", str(site), "--out", str(out),
+        "--site", str(site), "--lab", plant.lab, "--out", str(out),
     ]  # fmt: skip
     command += ["--duration", "60"] if plant.profile == "soak" else []
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_WITHIN_S, check=False)
