@@ -6,13 +6,20 @@ SITE ?= lbconfig/sites/loopback.toml
 ARGS ?=
 SEED ?= 0
 
-.PHONY: accept test lint bench plants programs docker-programs images clean
+# In an unpacked bundle the wheels lie beside: no index is asked, whatever this machine's own pip is set to.
+ifneq ($(wildcard offline/wheelhouse),)
+PIP_INSTALL := PIP_CONFIG_FILE=/dev/null $(BIN)/python -m pip --isolated install --no-index --find-links offline/wheelhouse
+else
+PIP_INSTALL := $(BIN)/python -m pip install
+endif
+
+.PHONY: accept test lint bench plants offline programs docker-programs images clean
 
 accept: .venv/.installed programs
 	$(BIN)/preflight accept --site "$(SITE)" --out "$(OUT)" $(ARGS)
 
 test: .venv/.installed-dev programs lint
-	$(BIN)/python -m pytest tests --ignore tests/planted
+	$(BIN)/python -m pytest tests --ignore tests/planted --ignore tests/offline
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -30,6 +37,9 @@ plants: .venv/.installed-dev programs
 programs:
 	@./install-programs haproxy dcmtk
 
+offline: .venv/.installed-dev programs images
+	$(BIN)/python -m pytest tests/offline $(ARGS)
+
 docker-programs:
 	@./install-programs docker.io iptables debootstrap docker-compose
 
@@ -42,11 +52,11 @@ images: .venv/.installed docker-programs
 	touch $@
 
 .venv/.installed: .venv/.made pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	$(PIP_INSTALL) --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP_INSTALL) --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 clean:

@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from compose.bundle import write_bundle
+from compose.images.build import BuildError
 from compose.lab import LabError
 from compose.native import NativeLab
 from lbconfig.site import Site
@@ -223,6 +225,22 @@ def lab_up(
         signal.sigwait(ends)
     finally:
         lab.stop()
+
+
+@lab_app.command("bundle")
+def lab_bundle(
+    out: Annotated[Path, typer.Option(help="The archive's file.")] = Path("out") / "preflight-bundle.tar",
+) -> None:
+    """Pack one archive that installs both labs on a machine without a network: code, wheels, programs, images."""
+    console = Console(stderr=True)
+    try:
+        bundle = write_bundle(out, lambda doing: console.print(f"{time.strftime('%H:%M:%S')} {doing}", highlight=False))
+    except (BuildError, LabError) as error:
+        _refuse(str(error))
+    console.print(
+        f"{bundle.size_bytes / 1e6:.0f} MB; there: tar xf {bundle.file.name}, and in its folder ./install", highlight=False
+    )
+    sys.stdout.write(f"{bundle.sha256}  {bundle.file}\n")
 
 
 def main() -> None:
