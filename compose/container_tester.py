@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +57,17 @@ def take_addresses(site: Site) -> None:
         When it may not, or has no interface in their network.
     """
     interface = interface_of(str(next(ipaddress.IPv4Network(site.clients.network).hosts())))
-    batch = "".join(f"{' '.join(command)}\n" for command in address_commands(site, interface))
+    run_ip(address_commands(site, interface))
+
+
+def run_ip(commands: Iterable[Sequence[str]]) -> None:
+    """Have `ip` do all of these commands. Raises LabError at the first that it cannot, or may not."""
+    batch = "".join(f"{' '.join(command)}\n" for command in commands)
     done = subprocess.run(
         ["ip", "-batch", "-"], input=batch, capture_output=True, text=True, check=False, timeout=_IP_S
     )  # fmt: skip
     if done.returncode != 0:
-        raise LabError(f"ip: expected it to add the clients' addresses to {interface}, found: {done.stderr.strip()}")
+        raise LabError(f"ip: expected it to give this host the clients' addresses, found: {done.stderr.strip()}")
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:

@@ -468,7 +468,9 @@ def _loaded(
 ) -> LoadRun:  # fmt: skip
     offered = ", ".join(f"{user.rate:.3g} {user.kind}/s" for user in plan.users if user.rate)
     session.say(f"load: {name}, {plan.duration_s:.0f} s{': ' + offered if offered else ''}")
-    played = play_load(run.lab, plan, name, processes=session.options.load.processes, page=page)
+    played = play_load(
+        run.lab, plan, name, processes=session.options.load.processes, page=page, workers=session.options.load.workers
+    )
     session.load.runs[check] = played
     return played
 

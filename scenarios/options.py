@@ -55,6 +55,11 @@ class LoadOptions(msgspec.Struct, frozen=True, kw_only=True):
     page: int | None = None
     workers: int = 0
 
+    @property
+    def generators(self) -> int:
+        """How many generators take part."""
+        return self.workers or self.processes
+
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What `preflight accept` and `pytest scenarios/` are told.

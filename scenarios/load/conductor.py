@@ -21,7 +21,22 @@ from locust.rpc import Message
 from locust.runners import STATE_MISSING, MasterRunner, Runner, WorkerNode
 
 from .generator import digest_of
-from .messages import BEGIN, DONE, END, NUMBER, NUMBER_PLEASE, PART, READY, BeginAt, Done, Hello, Number, PartOf, boot_id
+from .messages import (
+    BEGIN,
+    DONE,
+    END,
+    NUMBER,
+    NUMBER_PLEASE,
+    PART,
+    READY,
+    BeginAt,
+    Done,
+    Hello,
+    Number,
+    PartOf,
+    boot_id,
+    pid_space,
+)
 from .numbering import Part, RefusedError, Roster, clients_by_kind
 from .plan import LoadPlan, UserKind
 
@@ -64,7 +79,7 @@ class Conductor:
         self._roster = Roster(plan)
         self._refused: set[str] = set()
         self._parts: dict[str, Part] = {}  # of the run that is played, by worker
-        self._pids: dict[str, int] = {}  # of workers on this machine
+        self._pids: dict[str, int] = {}  # of workers whose pids are ours too
         self._ready: set[str] = set()
         self._done: set[str] = set()
         self._all_done = Event()
@@ -166,7 +181,7 @@ class Conductor:
 
     def _on_number_please(self, environment: Environment, msg: Message) -> None:
         hello = msgspec.convert(msg.data, Hello)
-        if hello.boot == boot_id():
+        if hello.space == pid_space():
             self._pids[msg.node_id] = hello.pid
         try:
             number = Number(run=self._plan.run, generator=self._roster.number(msg.node_id))

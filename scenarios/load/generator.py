@@ -28,8 +28,8 @@ from lbconfig.site_file import load_site
 from simulators.operations import IdentitySource, Kind, Operation, Outcome, Phase, Service
 
 from .clients import ClientFactory
-from .messages import BEGIN, DONE, END, NUMBER, NUMBER_PLEASE, PART, READY, BeginAt, Done, Hello, Number, PartOf, boot_id
-from .numbering import Part, sources_of
+from .messages import BEGIN, DONE, END, NUMBER, NUMBER_PLEASE, PART, READY, BeginAt, Done, Hello, Number, PartOf, pid_space
+from .numbering import OWN_SOURCES_VARIABLE, Part, sources_of
 from .plan import PLAN_VARIABLE, LoadPlan, PlanError, UserKind, read_plan
 from .play import Play
 from .recording import Recorder
@@ -93,7 +93,7 @@ class Generator:
             self._recorder = None
 
     def _ask(self) -> None:
-        hello = Hello(boot=boot_id(), pid=os.getpid())
+        hello = Hello(space=pid_space(), pid=os.getpid())
         while not self._numbered.is_set():
             self._runner.send_message(NUMBER_PLEASE, msgspec.to_builtins(hello))
             self._numbered.wait(_ASK_EVERY_S)
@@ -130,7 +130,7 @@ class Generator:
             self._recorder = Recorder(Path(plan.records), part.generator)
             self._identities = IdentitySource(plan.run, part.generator)
         factory = ClientFactory(plan, site, self._identities)
-        sources = sources_of(plan, part)
+        sources = sources_of(plan, part, os.environ.get(OWN_SOURCES_VARIABLE))
         wanted = {user_class.kind for user_class in self._environment.user_classes if hasattr(user_class, "kind")}
         clients = {
             kind: [factory.client(kind, source) for source in of_kind] if kind in wanted else []

@@ -21,9 +21,9 @@ DONE = "preflight-done"
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """A generator is there: on which machine (`boot_id`), as which process."""
+    """A generator is there: where its pid counts (`pid_space`), as which process."""
 
-    boot: str
+    space: str
     pid: int
 
 
@@ -63,6 +63,11 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     generator: int
     operations: int
     broke: str = ""
+
+
+def pid_space() -> str:
+    """Return what tells the place in which pids are this process's own: a machine since it was booted, or one container."""
+    return f"{boot_id()} {Path('/proc/self/ns/pid').readlink()}"
 
 
 def boot_id() -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from .plan import LoadPlan, PlanError, UserKind
 
+OWN_SOURCES_VARIABLE = "PREFLIGHT_LOAD_SOURCES"  # a network whose addresses this machine's generator has, and none else
 KINDS: tuple[UserKind, ...] = ("modality", "worklist", "engine", "viewer")
 
 
@@ -77,27 +78,30 @@ def clients_by_kind(plan: LoadPlan) -> dict[UserKind, int]:
     return {kind: max((user.clients for user in plan.users_of(kind)), default=0) for kind in KINDS}
 
 
-def sources_of(plan: LoadPlan, part: Part) -> dict[UserKind, list[str]]:
+def sources_of(plan: LoadPlan, part: Part, own_network: str | None = None) -> dict[UserKind, list[str]]:
     """Return the source addresses of one generator's clients, by kind, each given to one client alone.
 
-    Addresses that end in .0 or .255 are left out: some stacks and many people take them for networks and broadcasts.
+    They are those of the generator's slice of the plan's; or of `own_network` (CIDR), which no other generator has, where
+    its machine has other addresses than the rest. Addresses that end in .0 or .255 are left out: some stacks and many
+    people take them for networks and broadcasts.
 
     Raises
     ------
     PlanError
-        When the generator's slice holds fewer addresses than it has clients.
+        When these are fewer than it has clients, or the network is none.
     """
     wanted = {kind: len(part.clients(count)) for kind, count in clients_by_kind(plan).items()}
-    addresses = _slice(plan, part.generator - plan.first_generator)
+    addresses = _slice(plan, part.generator - plan.first_generator) if own_network is None else _hosts(own_network)
     found: dict[UserKind, list[str]] = {}
     for kind, count in wanted.items():
         found[kind] = [address for address, _ in zip(addresses, range(count), strict=False)]
         if len(found[kind]) < count:
             given = sum(map(len, found.values()))
+            where = own_network or " to ".join(plan.sources)
             raise PlanError(
-                f"sources {' to '.join(plan.sources)}: expected {sum(wanted.values())} addresses for the clients of "
-                f"generator {part.generator}, found {given} in its slice, one of {plan.generators_at_most}. Give the "
-                "plan more, or play it with more generators"
+                f"sources {where}: expected {sum(wanted.values())} addresses for the clients of generator "
+                f"{part.generator}, found {given} in its slice, one of {plan.generators_at_most}. Give the plan more, or "
+                "play it with more generators"
             )
     return found
 
@@ -105,6 +109,16 @@ def sources_of(plan: LoadPlan, part: Part) -> dict[UserKind, list[str]]:
 def _slice(plan: LoadPlan, place: int) -> Iterator[str]:
     first, last = (int(ipaddress.IPv4Address(address)) for address in plan.sources)
     size = (last - first + 1) // plan.generators_at_most
-    for number in range(first + place * size, first + (place + 1) * size):
-        if number & 0xFF not in (0, 255):
-            yield str(ipaddress.IPv4Address(number))
+    return _usable(range(first + place * size, first + (place + 1) * size))
+
+
+def _hosts(network: str) -> Iterator[str]:
+    try:
+        addresses = ipaddress.IPv4Network(network)
+    except ValueError as error:
+        raise PlanError(f"{OWN_SOURCES_VARIABLE}: expected an IPv4 network, found {network} ({error})") from None
+    return _usable(range(int(addresses.network_address), int(addresses.broadcast_address) + 1))
+
+
+def _usable(numbers: range) -> Iterator[str]:
+    return (str(ipaddress.IPv4Address(number)) for number in numbers if number & 0xFF not in (0, 255))

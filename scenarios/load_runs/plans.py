@@ -79,7 +79,7 @@ class Planner:
         return required_rate(self.demand, service)
 
     def _plan(self, name: str, users: Sequence[UserPlan]) -> LoadPlan:
-        run, processes = self._run, self._options.processes
+        run, processes = self._run, self._options.generators
         addresses = run.lab.source_addresses(_sources(users, processes))
         first, self._next_generator = self._next_generator, self._next_generator + processes
         web = self._kit.web
@@ -118,7 +118,7 @@ def sources_needed(site: Site, trials: Sequence[str], options: LoadOptions) -> i
         "peak_load": _peak(demand, options), "one_node_load": _one_node(demand), "steps": _steps(site, demand),
         "storm": _storm(site), "soak": _soak(demand, options),
     }  # fmt: skip
-    return sum(_sources(users[trial], options.processes) for trial in trials)
+    return sum(_sources(users[trial], options.generators) for trial in trials)
 
 
 def as_asked(finding: Finding, site: Site, options: LoadOptions) -> Finding:
@@ -143,7 +143,7 @@ def soaked_as_asked(finding: Finding, site: Site, options: LoadOptions) -> Findi
 def _told_load(finding: Finding, site: Site, options: LoadOptions, factor: float, duration_s: float) -> Finding:
     asked: dict[str, object] = {
         "exams_per_year": site.load.exams_per_year, "factor": factor, "duration_s": duration_s, "shape": options.shape,
-        "generators": options.processes,
+        "generators": options.generators,
     }  # fmt: skip
     return msgspec.structs.replace(finding, measured={**finding.measured, "load": asked})
 

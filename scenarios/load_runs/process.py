@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -78,7 +78,9 @@ class LoadRun(msgspec.Struct, frozen=True, kw_only=True):
         return int(own["intended_ns"].max() or 0)  # type: ignore[arg-type]
 
 
-def play_load(lab: Lab, plan: LoadPlan, name: str, *, processes: int = 1, page: int | None = None) -> LoadRun:
+def play_load(
+    lab: Lab, plan: LoadPlan, name: str, *, processes: int = 1, page: int | None = None, workers: int = 0
+) -> LoadRun:  # fmt: skip
     """Play a plan to its end and return what was seen. Nothing of it is left running, whatever happens.
 
     Parameters
@@ -93,6 +95,8 @@ def play_load(lab: Lab, plan: LoadPlan, name: str, *, processes: int = 1, page: 
         Generators; from two on Locust's master gives out the work.
     page : int or None
         The port of Locust's page on 127.0.0.1; None: headless.
+    workers : int
+        Generators on hosts of their own, which look for their master here; none are started then.
 
     Raises
     ------
@@ -108,13 +112,13 @@ def play_load(lab: Lab, plan: LoadPlan, name: str, *, processes: int = 1, page: 
     write_plan(plan, records / "plan.json")
     with PartsWatch(lab, plan.duration_s) as watch:
         started_ns = time.monotonic_ns()
-        with _locust(records, processes, page) as keeper:
+        with _locust(records, _several(processes, workers), page) as keeper:
             _wait(keeper, plan, records)
         ended_ns = time.monotonic_ns()
-    check_generators(name, records, processes)
+    check_generators(name, records, workers or processes)
     return LoadRun(
         name=name, plan=plan, records=records, started_ns=started_ns, ended_ns=ended_ns, parts=watch.seen(records),
-        processes=processes,
+        processes=workers or processes,
     )  # fmt: skip
 
 
@@ -128,14 +132,13 @@ def check_generators(name: str, records: Path, processes: int) -> None:
 
 
 @contextlib.contextmanager
-def _locust(records: Path, processes: int, page: int | None) -> Iterator[KeeperClient]:
+def _locust(records: Path, several: Sequence[str], page: int | None) -> Iterator[KeeperClient]:
     """Start Locust under a keeper of its own, and end it in the end.
 
     Whatever happens to this process, the keeper ends Locust and all of its workers: those that are stopped, too, which hear
     no signal but the one that cannot be caught.
     """
     shown = ["--web-host", PAGE_HOST, "--web-port", str(page), "--autostart", "--autoquit", "1"] if page else ["--headless"]
-    several = ["--processes", str(processes), *_own_master()] if processes > 1 else []
     command = [sys.executable, "-m", "locust", "-f", str(LOCUST_FILE), *shown, *several, "--skip-log-setup"]
     environment = {**os.environ, PLAN_VARIABLE: str(records / "plan.json"), "PYTHONPATH": str(ROOT)}
     with KeeperClient() as keeper:
@@ -146,6 +149,13 @@ def _locust(records: Path, processes: int, page: int | None) -> Iterator[KeeperC
             if keeper.signal([_LOCUST], signal.SIGTERM):
                 with contextlib.suppress(LabError):  # it hangs: the keeper ends it with all the rest
                     keeper.wait([_LOCUST], ENDS_WITHIN_S)
+
+
+def _several(processes: int, workers: int) -> list[str]:
+    """Return the options of Locust's master: of workers elsewhere, or of processes of its own; none for a single process."""
+    if workers:
+        return ["--master", "--expect-workers", str(workers), "--expect-workers-max-wait", str(round(STARTS_WITHIN_S))]
+    return ["--processes", str(processes), *_own_master()] if processes > 1 else []
 
 
 def _own_master() -> list[str]:

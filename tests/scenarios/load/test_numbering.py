@@ -64,3 +64,18 @@ def test_addresses_that_look_like_networks_or_broadcasts_are_left_out() -> None:
 def test_a_slice_that_is_too_small_says_so() -> None:
     with pytest.raises(PlanError, match="expected 9 addresses for the clients of generator 5, found 2 in its slice"):
         sources_of(plan(sources=("127.1.0.1", "127.1.0.8")), Part(5, 0, 1))
+
+
+def test_a_generator_with_a_network_of_its_own_takes_all_addresses_from_there() -> None:
+    sources = sources_of(plan(), Part(6, 0, 1), "198.19.8.0/28")
+    assert sources["modality"] == [f"198.19.8.{last}" for last in range(1, 8)]
+    assert set(sources["engine"]) <= {f"198.19.8.{last}" for last in range(8, 16)}
+
+
+def test_a_network_of_its_own_that_is_too_small_or_none_says_so() -> None:
+    with pytest.raises(
+        PlanError, match=r"^sources 198.19.8.0/30: expected 9 addresses for the clients of generator 6, found 3"
+    ):
+        sources_of(plan(), Part(6, 0, 1), "198.19.8.0/30")
+    with pytest.raises(PlanError, match=r"^PREFLIGHT_LOAD_SOURCES: expected an IPv4 network, found anywhere "):
+        sources_of(plan(), Part(6, 0, 1), "anywhere")
