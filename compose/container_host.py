@@ -172,6 +172,7 @@ class HostedLab:
             "PREFLIGHT_IMAGES": image_tag(),
             "PREFLIGHT_OPEN_FILES": str(open_files()),
             "PREFLIGHT_LAB": "1",
+            "PREFLIGHT_GUIDES": "0",
         }
 
     def _ask(self, what: str, **more: object) -> None:

@@ -12,7 +12,7 @@ The folder lies on the host, is the containers' `/lab` (each sees only its part 
 Variables of compose.yaml, all with defaults: PREFLIGHT_RUN (the run folder on the host), PREFLIGHT_SUBNET (the first three
 octets of the lab's network), PREFLIGHT_OUT (where reports go), PREFLIGHT_CHECKOUT (where the code is), PREFLIGHT_IMAGES (the
 tag of the images), PREFLIGHT_OPEN_FILES (of each process: `open_files()`), PREFLIGHT_LAB (1 when the folder was rendered on
-the host; else the service `prepare` renders it).
+the host; else the service `prepare` renders it), PREFLIGHT_GUIDES (0 where nobody plays: then no page says what to try).
 """
 
 from __future__ import annotations
