@@ -240,9 +240,9 @@ class NativeNodes:
 
     def _silence_of(self, endpoint: Endpoint) -> str:
         """Ask once; return why there was no answer, empty when there was one."""
-        dicom, source = self._site.dicom, self._own_address
-        try:
-            answers(endpoint.target, source, dicom.ae_title, dicom.calling_ae_titles[0], self._timeouts.probe_s)
+        dicom = self._site.dicom
+        try:  # from its own address: of the balancer's, a node may expect to be told first for whom it comes
+            answers(endpoint.target, endpoint.address, dicom.ae_title, dicom.calling_ae_titles[0], self._timeouts.probe_s)
         except NotReady as error:
             return str(error)
         return ""

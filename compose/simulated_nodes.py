@@ -48,6 +48,7 @@ def simulated_node(
         storage=site.dicom.storage,
         engines={"dicom": site.engines.storage, "dmwl": site.engines.worklist},
         processes=site.engines.processes,
+        proxied_from={vip.service: site.balancer.addresses for vip in site.vip if vip.source == "proxy-protocol"},
         outbound=outbound_of(site, node, receiver, defects),
         misbehaviour=_misbehaviour_of(node.name, defects),
     )

@@ -46,6 +46,7 @@ def plants(site: Site) -> tuple[Plant, ...]:
         *_balancer_plants(site),
         *_node_plants(site),
         *_network_plants(site),
+        *_source_plants(site),
         *_health_check_plants(site),
         *_maintenance_plants(site),
         *_load_plants(site),
@@ -81,8 +82,6 @@ def _balancer_plants(site: Site) -> tuple[Plant, ...]:
         _edited("hl7-to-dicom-port", "the HL7 service points at the nodes' DICOM port", "REACH-1", hl7,
                 (rf"^(\s*server (?!backup)\S+ \S+):{site.vip_of('hl7').real_server[0].port}\b",
                  rf"\1:{site.vip_of('dicom').real_server[0].port}")),
-        _edited("another-source-address", "the balancer connects from another address than the site says", "SOURCE-1", dmwl,
-                (rf"source ({'|'.join(map(re.escape, site.balancer.addresses))})\b", f"source {_stranger(site, dmwl)}")),
         _edited("slow-health-check", "the health check believes only the fiftieth failure", "HEALTH-1", https,
                 (r"\bfall \d+", "fall 50")),
         _edited("hash-instead-of-table", "sources are spread by a hash and not by a table, so they go back", "FAILOVER-4", hl7,
@@ -135,6 +134,44 @@ def _network_plants(site: Site) -> tuple[Plant, ...]:
         ),
         Plant("bit-flipped", "a relay flips one bit of pixel data of an image", "DICOM-2", dicom, Defects(relays=relays)),
     )
+
+
+def _source_plants(site: Site) -> tuple[Plant, ...]:
+    """Return what makes nodes see another address than the site says, in each of the ways in which it may say it."""
+    dmwl, https = site.vip_of("dmwl"), site.vip_of("https")
+    own = rf"source ({'|'.join(map(re.escape, site.balancer.addresses))})\b"
+    planted = []
+    if dmwl.source == "balancer":
+        planted.append(
+            _edited(
+                "another-source-address",
+                "the balancer connects from another address than the site says",
+                "SOURCE-1",
+                dmwl.name,
+                (own, f"source {_stranger(site, dmwl.name)}"),
+            )
+        )
+    if dmwl.source == "transparent":
+        planted.append(
+            _edited(
+                "not-transparent",
+                "the balancer connects from its own address where the site says the client's",
+                "SOURCE-1",
+                dmwl.name,
+                (r"source 0\.0\.0\.0 usesrc clientip", f"source {site.balancer.address}"),
+            )
+        )
+    if https.source == "proxy-protocol":
+        planted.append(
+            _edited(
+                "clients-masked",
+                "the balancer names the client's network in place of the client",
+                "SOURCE-1",
+                https.name,
+                (r"^(\s*)(bind .*)$", r"\1\2\n\1tcp-request connection set-src src,ipmask(24)"),
+            )
+        )
+    return tuple(planted)
 
 
 def _health_check_plants(site: Site) -> tuple[Plant, ...]:

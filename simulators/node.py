@@ -32,7 +32,8 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
     and `key_file` are of the HTTPS service; `users` are the names and passwords of the web page. `engines` says which
     implementation plays the dicom and the dmwl service: pynetdicom unless it is named here; `processes` is how many share the
     work of one service, but those of pynetdicom. `outbound` is where the dicom and the hl7 service send of their own accord,
-    each from its own address.
+    each from its own address. `proxied_from` are, by service, the addresses whose connections begin with a header of the
+    PROXY protocol.
     """
 
     name: str
@@ -47,6 +48,7 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
     engines: Mapping[ServiceName, Engine] = {}
     processes: Processes = 1
     outbound: Mapping[ServiceName, Outbound] = {}
+    proxied_from: Mapping[ServiceName, tuple[str, ...]] = {}
     misbehaviour: Mapping[ServiceName, tuple[Misbehaviour, ...]] = {}
 
     def settings(self, service: ServiceName, listen_fd: int) -> ServiceSettings:
@@ -61,6 +63,7 @@ class SimulatedNode(msgspec.Struct, frozen=True, kw_only=True):
             ae_title=self.ae_title,
             accept_unknown_called_ae=self.accept_unknown_called_ae,
             storage=self.storage if service == "dicom" else "keep",
+            proxied_from=self.proxied_from.get(service, ()),
             certificate_file=str(self.certificate_file) if web else None,
             key_file=str(self.key_file) if web else None,
             users=dict(self.users) if web else {},

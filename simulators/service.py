@@ -55,6 +55,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         Associations at a time, of each process; a further one is rejected.
     processes : int
         1 to 64: how many processes accept from the listening socket (`simulators.prefork`).
+    proxied_from : tuple of str
+        The addresses whose connections begin with a header of the PROXY protocol (`simulators.proxy_protocol`).
     certificate_file, key_file : str or None
         PEM files of the HTTPS service.
     users : dict of str to str
@@ -75,6 +77,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     storage: Storage = "keep"
     maximum_associations: int = 200
     processes: Processes = 1
+    proxied_from: tuple[str, ...] = ()
     certificate_file: str | None = None
     key_file: str | None = None
     users: dict[str, str] = {}

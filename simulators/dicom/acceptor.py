@@ -13,6 +13,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Protocol, cast
 
 from ..misbehaviour import LATE_BY_S, Misbehaviour
+from ..proxy_protocol import Peer
 from ..service import ServiceSettings
 from .dimse import VERIFICATION, CommandField, c_echo_rsp
 from .errors import ProtocolError
@@ -82,9 +83,9 @@ class ApplicationEntity:
         self._empty = asyncio.Event()
         self._kind = LateAcceptor if settings.has(Misbehaviour.SLOW_BY_20_MS) else Acceptor
 
-    def connection(self) -> Acceptor:
-        """Return the protocol of a new connection."""
-        return self._kind(self)
+    def connection(self, client: Peer | None = None) -> Acceptor:
+        """Return the protocol of a new connection, of the client that the balancer named."""
+        return self._kind(self, client)
 
     def rejection(self, request: AssociateRequested) -> _Rejection | None:
         """Return result, source and reason of the rejection of a request; None when it is accepted."""
@@ -135,6 +136,8 @@ class Acceptor(asyncio.BufferedProtocol):
     ----------
     entity : ApplicationEntity
         Whose association it is.
+    client : Peer or None
+        Who calls, where the balancer said so; else whoever connected.
     """
 
     __slots__ = (
@@ -142,8 +145,8 @@ class Acceptor(asyncio.BufferedProtocol):
         "_low_water", "_timer", "_transport", "_unread_timer", "_when_writable", "calling_ae", "peer",
     )  # fmt: skip
 
-    def __init__(self, entity: ApplicationEntity) -> None:
-        self.peer = ("", 0)
+    def __init__(self, entity: ApplicationEntity, client: Peer | None = None) -> None:
+        self.peer: tuple[str, int] = client or ("", 0)
         self.calling_ae = ""
         self._entity = entity
         self._layer = UpperLayer(maximum_length=MAXIMUM_PDU_BYTES, new_sink=entity.provider.new_sink)
@@ -231,7 +234,8 @@ class Acceptor(asyncio.BufferedProtocol):
         if peer is None:  # it was reset before it was accepted
             self._drop()
             return
-        self.peer = peer[:2]
+        if not self.peer[0]:
+            self.peer = peer[:2]
         self._timer = self._entity.loop.call_later(ACSE_TIMEOUT_S, self._drop)
 
     def get_buffer(self, _: int) -> memoryview:

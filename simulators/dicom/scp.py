@@ -18,7 +18,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, NoReturn, cast
 
 from pydicom.dataset import Dataset
@@ -33,6 +33,7 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 from ..misbehaviour import LATE_BY_S, Misbehaviour
 from ..operations import RecordError
+from ..proxy_protocol import ProxyHeaderError, read_client
 from ..service import ServiceSettings, SettingsError, listening_socket, settings_of_command_line
 from .dimse import CANCELLED
 from .move_handler import Moved
@@ -106,7 +107,7 @@ def make_server(settings: ServiceSettings, contexts: list[PresentationContext], 
     if settings.has(Misbehaviour.SLOW_BY_20_MS):
         handlers = [_late(handler) for handler in handlers]
     ours: Handlers = [(evt.EVT_REQUESTED, limit.take), (evt.EVT_CONN_CLOSE, limit.give_back)]
-    return InheritedServer(entity, listening_socket(settings.listen_fd), contexts, ours + handlers)
+    return InheritedServer(entity, listening_socket(settings.listen_fd), contexts, ours + handlers, settings.proxied_from)
 
 
 def _late(handler: EventHandlerType) -> EventHandlerType:
@@ -193,14 +194,18 @@ class InheritedServer(ThreadedAssociationServer):
         What is supported.
     handlers : list
         The event handlers.
+    proxied_from : container of str
+        The addresses whose connections begin with a header of the PROXY protocol.
     """
 
     daemon_threads = True
 
     def __init__(
-        self, entity: ApplicationEntity, listening: socket.socket, contexts: list[PresentationContext], handlers: Handlers
-    ) -> None:
+        self, entity: ApplicationEntity, listening: socket.socket, contexts: list[PresentationContext], handlers: Handlers,
+        proxied_from: Container[str] = (),
+    ) -> None:  # fmt: skip
         self._listening = listening
+        self.proxied_from = proxied_from
         super().__init__(
             entity,
             listening.getsockname(),
@@ -237,6 +242,19 @@ class _Unchanging(list[PresentationContext]):
 
 class _Handler(RequestHandler):
     """Gives every association the socket below and a reactor that rests with it."""
+
+    def handle(self) -> None:
+        """Find out who calls, where the balancer says so first; then serve the association."""
+        server = cast(InheritedServer, self.server)
+        connection = cast(socket.socket, self.request)
+        if self.client_address[0] in server.proxied_from:
+            try:
+                self.client_address = read_client(connection) or self.client_address
+            except ProxyHeaderError as error:
+                print(f"closed a connection of {self.client_address[0]}: {error}", file=sys.stderr, flush=True)  # noqa: T201  the log
+                connection.close()
+                return
+        super().handle()
 
     def _create_association(self) -> Association:
         association = super()._create_association()

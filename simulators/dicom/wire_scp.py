@@ -17,8 +17,9 @@ import uvloop
 
 from simulators.operations import RecordError
 from simulators.prefork import serve_in_processes
+from simulators.proxy_protocol import accept_connections
 from simulators.pulse import keep_pulse, pulse_path
-from simulators.service import ServiceSettings, SettingsError, backlog_of, listening_socket, settings_of_command_line
+from simulators.service import ServiceSettings, SettingsError, listening_socket, settings_of_command_line
 
 from .acceptor import ApplicationEntity, Provider
 from .wire_storage import StorageProvider
@@ -48,7 +49,7 @@ async def serve(settings: ServiceSettings) -> None:
     entity = ApplicationEntity(settings, _provider(settings))
     path = pulse_path(settings.node_directory, settings.service)
     pulse = asyncio.create_task(keep_pulse(path, lambda: len(entity.connections), lambda: entity.handled))
-    server = await loop.create_server(entity.connection, sock=listening, backlog=backlog_of(listening))
+    server = await accept_connections(listening, entity.connection, settings.proxied_from)
     await ended.wait()
     server.close()
     await entity.close()

@@ -26,11 +26,11 @@ from simulators.misbehaviour import Misbehaviour
 from simulators.node_store import NodeStore, Patient, Row
 from simulators.operations import Kind, RecordError, Service, run_and_key_of_code
 from simulators.prefork import serve_in_processes
+from simulators.proxy_protocol import Peer, accept_connections
 from simulators.pulse import keep_pulse, pulse_path
 from simulators.service import (
     ServiceSettings,
     SettingsError,
-    backlog_of,
     listening_socket,
     settings_of_command_line,
 )
@@ -115,9 +115,9 @@ class Listener:
         self._standstill = Standstill(self.loop)
         self._kind = LateSession if settings.has(Misbehaviour.SLOW_BY_20_MS) else Session
 
-    def session(self) -> Session:
-        """Return the protocol of a new connection."""
-        return self._kind(self)
+    def session(self, client: Peer | None = None) -> Session:
+        """Return the protocol of a new connection, of the client that the balancer named."""
+        return self._kind(self, client)
 
     def take(self, session: Session, payload: bytes) -> None:
         """Take one message: refuse it at once, or put it with those that are written at the end of this turn."""
@@ -313,7 +313,7 @@ async def serve(settings: ServiceSettings) -> None:
     listener = Listener(settings)
     path = pulse_path(settings.node_directory, settings.service)
     pulse = asyncio.create_task(keep_pulse(path, lambda: len(listener.sessions), lambda: listener.handled))
-    server = await loop.create_server(listener.session, sock=listening, backlog=backlog_of(listening))
+    server = await accept_connections(listening, listener.session, settings.proxied_from)
     await ended.wait()
     server.close()
     listener.write()

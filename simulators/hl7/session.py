@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from simulators.misbehaviour import LATE_BY_S
 from simulators.operations import packed_address
+from simulators.proxy_protocol import Peer
 
 from .mllp import Decoder, FrameTooLarge, StrayBytes
 
@@ -25,14 +26,17 @@ class Session(asyncio.Protocol):
     ----------
     listener : Listener
         The listener that it belongs to.
+    client : Peer or None
+        Whose it is, where the balancer said so; else whoever connected.
     """
 
     peer: tuple[str, int]
     packed_peer: bytes
     peer_port: int
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, client: Peer | None = None) -> None:
         self._listener = listener
+        self._client = client
         self._decoder = Decoder()
         self._transport: asyncio.Transport | None = None
 
@@ -40,7 +44,7 @@ class Session(asyncio.Protocol):
         """Remember who calls."""
         self._transport = cast(asyncio.Transport, transport)  # what a stream server gives
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.peer = transport.get_extra_info("peername")[:2]
+        self.peer = self._client or transport.get_extra_info("peername")[:2]
         self.packed_peer, self.peer_port = packed_address(self.peer[0]), self.peer[1]
         self._listener.sessions.add(self)
         self._listener.empty.clear()

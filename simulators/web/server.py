@@ -16,6 +16,7 @@ import ssl
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -26,6 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from simulators.misbehaviour import Misbehaviour
 from simulators.node_store import NodeStore
 from simulators.prefork import serve_in_processes
+from simulators.proxy_protocol import Peer, accept_connections
 from simulators.pulse import keep_pulse, pulse_path
 from simulators.service import (
     ServiceSettings,
@@ -75,7 +77,8 @@ def _served(settings: ServiceSettings, tls: ssl.SSLContext, listener: socket.soc
         timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=_GRACE_S, ssl_context_factory=lambda *_: tls,
     )  # fmt: skip
     # at SIGTERM uvicorn ends its work, then raises the signal again for the handler that was there before: `_leave`
-    _Server(config, pulse_path(settings.node_directory, settings.service)).run(sockets=[listener])
+    server = _Server(config, pulse_path(settings.node_directory, settings.service), settings.proxied_from, tls)
+    server.run(sockets=[listener])
     return 0
 
 
@@ -101,6 +104,14 @@ def application(settings: ServiceSettings) -> ASGIApp:
 class _Protocol(HttpToolsProtocol):
     """One HTTP connection; idle at SIGTERM, it does not hold the process until the viewer has said goodbye too."""
 
+    proxied: Peer | None = None  # the client, where the balancer said who it is
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; the client is whom the balancer named, else whoever connected."""
+        super().connection_made(transport)
+        if self.proxied is not None:
+            self.client = self.proxied
+
     def shutdown(self) -> None:
         """Close when idle, else after the response under way."""
         super().shutdown()
@@ -109,16 +120,21 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with a pulse."""
+    """uvicorn with a pulse, and clients that a balancer names."""
 
-    def __init__(self, config: uvicorn.Config, pulse: Path) -> None:
+    def __init__(self, config: uvicorn.Config, pulse: Path, proxied_from: tuple[str, ...], tls: ssl.SSLContext) -> None:
         super().__init__(config)
+        self._proxied_from = proxied_from
+        self._tls = tls
         self._pulse_path = pulse
         self._pulse: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve, and to write the pulse."""
-        await super().startup(sockets)
+        await super().startup([] if self._proxied_from else sockets)
+        for listening in sockets or [] if self._proxied_from else []:
+            accepting = await accept_connections(listening, self._protocol_of, self._proxied_from, self._tls)
+            self.servers.append(cast(asyncio.Server, accepting))  # uvicorn closes it, and waits for that
         state = self.server_state
         beating = keep_pulse(self._pulse_path, lambda: len(state.connections), lambda: state.total_requests)
         self._pulse = asyncio.create_task(beating)
@@ -129,6 +145,12 @@ class _Server(uvicorn.Server):
         if self._pulse is not None:
             self._pulse.cancel()
             await asyncio.wait((self._pulse,))
+
+    def _protocol_of(self, client: Peer | None) -> _Protocol:
+        """Return the protocol of a new connection, as uvicorn makes it."""
+        protocol = _Protocol(self.config, self.server_state, self.lifespan.state)
+        protocol.proxied = client
+        return protocol
 
 
 def _tls(settings: ServiceSettings) -> ssl.SSLContext:

@@ -356,6 +356,12 @@ def test_the_hardened_loopback_site_is_the_hardened_one_on_one_machine() -> None
     assert rehearsed == expected
 
 
+def test_the_proxied_site_is_the_hardened_one_but_for_how_clients_are_named() -> None:
+    hardened, proxied = (load_site(SITES / f"{name}_loopback.toml", today=TODAY) for name in ("hardened", "proxied"))
+    vips = tuple(msgspec.structs.replace(vip, source="proxy-protocol") for vip in hardened.vip)
+    assert proxied == msgspec.structs.replace(hardened, name=proxied.name, vip=vips)
+
+
 def test_the_hardened_site_is_the_brief_but_for_what_mends_it() -> None:
     def values(name: str) -> dict[str, object]:
         site = msgspec.to_builtins(load_site(SITES / name, today=TODAY))

@@ -1,16 +1,17 @@
 """Which plants are tried, and on which site: all of them, or a seeded sample.
 
-What the default site cannot show, because it waives the check or has not the setting, is tried on the hardened one; what only
+What the default site cannot show, because it waives the check or has not the setting, is tried on the first that can; what only
 a lab of containers can show, on the site of that lab.
 """
 
 import random
+from pathlib import Path
 
 import pytest
 
 from lbconfig.site_file import load_site
-from scenarios.options import DEFAULT_SITE, HARDENED_SITE, SITE_OF_LAB
-from scenarios.plants import plants
+from scenarios.options import DEFAULT_SITE, HARDENED_SITE, PROXIED_SITE, SITE_OF_LAB
+from scenarios.plants import Plant, plants
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,13 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     profile = metafunc.config.getoption("--plant-profile")
-    default = plants(load_site(DEFAULT_SITE))
-    ids = {plant.id for plant in default}
-    tried = [(DEFAULT_SITE, plant) for plant in default]
-    tried += [(HARDENED_SITE, plant) for plant in plants(load_site(HARDENED_SITE)) if plant.id not in ids]
-    in_containers = SITE_OF_LAB["compose"]
-    tried += [(in_containers, plant) for plant in plants(load_site(in_containers)) if plant.lab == "compose"]
-    known = [(site, plant) for site, plant in tried if profile in (plant.profile, "all")]
+    tried: dict[str, tuple[Path, Plant]] = {}
+    for site in (DEFAULT_SITE, HARDENED_SITE, PROXIED_SITE, SITE_OF_LAB["compose"]):
+        for plant in plants(load_site(site)):
+            if site != SITE_OF_LAB["compose"] or plant.lab == "compose":
+                tried.setdefault(plant.id, (site, plant))
+    known = [(site, plant) for site, plant in tried.values() if profile in (plant.profile, "all")]
     count = metafunc.config.getoption("--sample")
     if count is not None:
         known = random.Random(metafunc.config.getoption("--sample-seed")).sample(known, min(count, len(known)))

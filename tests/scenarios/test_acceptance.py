@@ -9,7 +9,7 @@ from reports.verdict import Report
 from scenarios.acceptance import Acceptance, required_verdicts
 from scenarios.catalogue import CATALOGUE
 from scenarios.findings import Finding, failed, passed, skipped, unknown
-from scenarios.options import DEFAULT_SITE, HARDENED_SITE, Options
+from scenarios.options import DEFAULT_SITE, HARDENED_SITE, PROXIED_SITE, Options
 from scenarios.plants import plants
 
 SITE, HARDENED = load_site(DEFAULT_SITE), load_site(HARDENED_SITE)
@@ -110,7 +110,7 @@ def test_a_check_that_a_site_waives_has_no_plant_there() -> None:
 
 
 def test_every_plant_of_every_shipped_site_has_an_id_of_its_own() -> None:
-    for site in (SITE, HARDENED):
+    for site in (SITE, HARDENED, load_site(PROXIED_SITE)):
         ids = [plant.id for plant in plants(site)]
         assert len(set(ids)) == len(ids)
 
