@@ -1,6 +1,6 @@
 """Which plants are tried, and on which site: all of them, or a seeded sample.
 
-What the default site cannot show, because it waives the check or has not the setting, is tried on the first that can; what only
+What the default site cannot show, because it waives the check or has not the setting, is tried on one that can; what only
 a lab of containers can show, on the site of that lab.
 """
 
