@@ -167,11 +167,12 @@ def load(
 
 @app.command("plants")
 def plants_command(
-    site: SiteOption = DEFAULT_SITE,
+    site: LabsSiteOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
     """List the defects that can be put there on purpose, with the check that must see each."""
-    known = plants(_site(site))
+    sites = [site] if site is not None else list(SITE_OF_LAB.values())
+    known = list({plant.id: plant for chosen in sites for plant in plants(_site(chosen))}.values())
     if as_json:
         listed = [{"id": plant.id, "breaks": plant.breaks, "check": plant.check, "vip": plant.vip} for plant in known]
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(listed), indent=2).decode() + "\n")
