@@ -11,7 +11,8 @@ class TakeoverSeen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     `how` it failed, `unit` that did. `local_s`, `routed_s`: how long clients in the VIP's own subnet and beyond a router
     went without an answer; None: no answer came any more. `limit_s` is what the site allows. `entries_kept` of `entries`:
     persistence entries that the other unit had. `sources_kept` of `sources`: clients that met the same node afterwards.
-    `waiting`: senders that waited for an answer at that moment.
+    `waiting`: senders that waited for an answer at that moment. `delivered_late`: messages that the failed unit still held
+    and delivered when it was there again, after newer ones.
     """
 
     how: str
@@ -28,3 +29,4 @@ class TakeoverSeen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     duplicated: int
     indeterminate: int
     waiting: int
+    delivered_late: int = 0

@@ -19,7 +19,7 @@ _HEAD_IN = 0.75
 _SPREAD = 0.7  # how much of a way's lane its VIPs take
 COLUMNS = (
     "Failed", "Unit", "VIP", "own subnet", "routed", "limit", "entries kept", "sources kept", "lost", "doubled",
-    "indeterminate", "waiting",
+    "indeterminate", "waiting", "late",
 )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def _row(one: TakeoverSeen) -> tuple[str, ...]:
     return (
         one.how, one.unit, one.vip, _time(one.local_s), _time(one.routed_s), _time(one.limit_s),
         f"{one.entries_kept} of {one.entries}", f"{one.sources_kept} of {one.sources}", str(one.lost), str(one.duplicated),
-        str(one.indeterminate), str(one.waiting),
+        str(one.indeterminate), str(one.waiting), str(one.delivered_late),
     )  # fmt: skip
 
 

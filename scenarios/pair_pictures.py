@@ -42,4 +42,5 @@ def _seen(vip: str, one: Takeover, limit_s: float) -> TakeoverSeen:
         limit_s=limit_s,
         entries=one.entries, entries_kept=one.entries_kept, sources=one.sources, sources_kept=one.sources_kept, lost=one.lost,
         duplicated=one.duplicate_defects, indeterminate=one.indeterminate, waiting=one.waiting,
+        delivered_late=one.delivered_late,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from lbconfig.site import Vip
 from scenarios.checkers.coverage import Trial, resent_in, through_every_trial
 from scenarios.checkers.loss import judge_loss, judge_visible
 from scenarios.checkers.order import judge_order
-from scenarios.conftest import Judge
+from scenarios.conftest import Judge, Session
 from scenarios.exchanges.dmwl import found_items
 from scenarios.exchanges.places import Desk, places
 from scenarios.faults import NodeCrashed, NodePaused
@@ -41,10 +41,15 @@ def test_nothing_acknowledged_is_lost(desk: Desk, trials: tuple[Trial, ...], vip
 @pytest.mark.check("ORDER-1")
 @pytest.mark.usefixtures("vip")
 def test_no_message_is_applied_after_a_later_one_was_acknowledged(
-    run: Run, trials: tuple[Trial, ...], steady_stream: int, judge: Judge
+    session: Session, run: Run, trials: tuple[Trial, ...], steady_stream: int, judge: Judge
 ) -> None:
-    """Compare, for each patient, when copies were taken with when later messages were acknowledged."""
-    operations = run.scan_operations("hl7", [*(trial.workload for trial in trials), steady_stream])
+    """Compare, for each patient, when copies were taken with when later messages were acknowledged.
+
+    What a balancer delivers that hung and wakes up is no node's doing: PAIR-3 counts it.
+    """
+    of_units = {episode.workload for episode in session.takeovers}
+    workloads = [trial.workload for trial in trials if trial.workload not in of_units]
+    operations = run.scan_operations("hl7", [*workloads, steady_stream])
     finding = judge_order(operations, run.scan_receipts("hl7"), at_least=300)
     resending = [trial for trial in trials if trial.name in RESENDING]
     judge(resent_in(finding, operations, resending) if resending else finding)

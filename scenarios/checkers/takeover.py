@@ -9,6 +9,7 @@ import msgspec
 import polars as pl
 
 from scenarios.checkers.loss import fates_of
+from scenarios.checkers.order import judge_order
 from scenarios.episodes import seconds
 from scenarios.findings import Finding, Numbers, failed, listed, passed, unknown
 from scenarios.takeovers import STANDS_IN, UnitEpisode
@@ -26,6 +27,8 @@ class Takeover(msgspec.Struct, frozen=True, kw_only=True):
     `outage_s`: by side, the longest time without an answer to a probe; None when none came any more. `entries_kept` of
     `entries`: persistence entries that the survivor had, for the same nodes. `sources_kept` of `sources`: visitors that met
     the same node after as before. `waiting`: operations that were under way when the unit failed and were not answered.
+    `delivered_late`: copies of messages that the failed unit still held, and delivered when it was there again, after later
+    messages of the same patient had been acknowledged: nothing is lost, but old data may be put over new.
     """
 
     how: str
@@ -45,6 +48,7 @@ class Takeover(msgspec.Struct, frozen=True, kw_only=True):
     unexpected: int
     corrupt: int
     duplicate_defects: int
+    delivered_late: int
     has_effect: bool
 
 
@@ -93,7 +97,7 @@ def judge_takeover(
     acknowledged, waiting = sum(one.acknowledged for one in takeovers), sum(one.waiting for one in takeovers)
     return passed(
         f"without an answer: {worst}; {kept} of {entries} entries kept; of {acknowledged} acknowledged none lost or doubled, "
-        f"{waiting} waited for an answer when a unit failed. {STANDS_IN}",
+        f"{waiting} waited for an answer when a unit failed{_late(takeovers)}. {STANDS_IN}",
         **numbers,
     )
 
@@ -135,11 +139,17 @@ def takeover_of(
         acknowledged=acknowledged.height, indeterminate=indeterminate.height, waiting=under_way.height,
         recovered=fates.recovered, lost=fates.lost, unexpected=fates.unexpected, corrupt=fates.corrupt,
         duplicate_defects=fates.duplicate_defects,
+        delivered_late=int(judge_order(stored, receipts, at_least=0).measured["applied_late"]),
         has_effect=any(
             episode.survivor in sample.holders for sample in episode.holders
             if episode.called_ns < sample.at_ns < episode.ending_ns
         ),
     )  # fmt: skip
+
+
+def _late(takeovers: Sequence[Takeover]) -> str:
+    late = [f"{one.delivered_late} when the unit {one.how} was there again" for one in takeovers if one.delivered_late]
+    return f"; messages that were delivered late, after newer ones: {listed(late)}" if late else ""
 
 
 def _broken(one: Takeover, limit_s: float) -> list[str]:

@@ -21,7 +21,7 @@ def test_each_failure_on_each_vip_is_a_row() -> None:
     story = pair_story([SEEN, NEVER])
     assert story is not None
     assert story.rows[0][:3] == ("killed", "lb-1", "HL7")
-    assert story.rows[0][6:] == ("136 of 137", "104 of 104", "0", "0", "4", "1")
+    assert story.rows[0][6:] == ("136 of 137", "104 of 104", "0", "0", "4", "1", "0")
     assert story.rows[1][4] == "no answer"
 
 

@@ -175,7 +175,7 @@ def test_sessions_that_hang_at_a_node_that_vanished_fail_though_everybody_recove
     hanging = samples("HL71", (90, "UP", 2), (104, "DOWN", 3), (109, "DOWN", 1))
     finding = judge_recovery(VIP, BALANCER, episode(hanging), operations, silent=True)
     assert (finding.verdict, finding.subject) == ("fail", "balancer")
-    assert "1 sessions still hang at n1, DOWN for 5 s" in finding.reason
+    assert "3 sessions hung at n1 for 5 s after it was marked DOWN" in finding.reason
     assert judge_recovery(VIP, BALANCER, episode(hanging), operations).verdict == "pass"
 
 
