@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn, cast, get_args
 
@@ -17,7 +18,6 @@ from rich.table import Table
 from compose.bundle import write_bundle
 from compose.images.build import BuildError
 from compose.lab import LabError
-from compose.native import NativeLab
 from lbconfig.site import Site
 from lbconfig.site_file import SiteError, load_site
 from reports.errors import ReportError
@@ -25,6 +25,7 @@ from reports.terminal import print_verdict
 from reports.writer import ClaimedFolder, read_report
 from scenarios.handover import EXIT_OF
 from scenarios.in_containers import CODE, docker_ready, play_in_containers, prepare_for_containers
+from scenarios.lab_command import keep_lab_in_containers, keep_native_lab, show_labs, take_labs_down
 from scenarios.load.model_table import print_model as print_load_model
 from scenarios.load_runs.half_the_knee import NoKneeError, factor_at_half
 from scenarios.load_runs.plans import under_load
@@ -43,7 +44,6 @@ from scenarios.options import (
 )
 from scenarios.plants import plants
 from scenarios.preparation import prepare
-from scenarios.stock import furnish
 
 BAD_USAGE = 2
 _SUITE = ("-p", "no:logging", "-p", "no:cacheprovider", "-s")  # of pytest, wherever it runs
@@ -198,7 +198,9 @@ def report(
 
 @lab_app.command("up")
 def lab_up(
-    site: SiteOption = DEFAULT_SITE,
+    site: LabsSiteOption = None,
+    lab: LabOption = "native",
+    subnet: SubnetOption = None,
     directory: Annotated[
         Path | None,
         typer.Option("--dir", help="Where it keeps logs, journals, images (default: a new folder in out/)."),
@@ -207,25 +209,34 @@ def lab_up(
         bool, typer.Option("--for-load", help="As load runs have it: nodes for crowds, which keep receipts and no images.")
     ] = False,
 ) -> None:
-    """Bring the native lab up, print where everything is, and take it down at Ctrl-C."""
-    loaded = under_load(_site(site), LoadOptions()) if for_load else _site(site)
+    """Bring a lab up, print where everything is, and take it down at Ctrl-C."""
+    kind = _lab_kind(lab)
+    _check_subnet(kind, subnet)
+    path = site or SITE_OF_LAB[kind]
+    place = directory or Path("out") / f"lab-{time.strftime('%Y%m%d-%H%M%S')}"
     console = Console()
     try:
-        lab = NativeLab(loaded, directory or Path("out") / f"lab-{time.strftime('%Y%m%d-%H%M%S')}")
-        lab.start()
+        if kind == "compose":
+            keep_lab_in_containers(path, subnet, place, console, for_load=for_load)
+        else:
+            keep_native_lab(_site(path), path, place, console, for_load=for_load)
+    except (UsageError, SiteError) as error:
+        _refuse(str(error))
     except LabError as error:
-        console.print(f"[bold red]{error}[/]", highlight=False)
+        console.print(str(error), highlight=False, soft_wrap=True, markup=False, style="bold red")
         raise typer.Exit(INCOMPLETE) from error
-    try:
-        ends = {signal.SIGINT, signal.SIGTERM}
-        signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # from here on they are waited for, and interrupt nothing
-        card = furnish(lab, site)
-        if for_load:
-            lab.keep_receipts_only()
-        _show_lab(console, loaded, lab, card)
-        signal.sigwait(ends)
-    finally:
-        lab.stop()
+
+
+@lab_app.command("status")
+def lab_status(lab: LabOption = "compose") -> None:
+    """Say which labs in containers are there, whoever brought them up."""
+    _told_of_containers(lab, show_labs)
+
+
+@lab_app.command("down")
+def lab_down(lab: LabOption = "compose") -> None:
+    """Take down every lab in containers that is there, and what was left of earlier ones."""
+    _told_of_containers(lab, take_labs_down)
 
 
 @lab_app.command("bundle")
@@ -278,8 +289,7 @@ def _at_half_the_knee(site: Path, asked: LoadOptions, out: Path) -> LoadOptions:
 
 
 def _accept(options: Options, subnet: str | None) -> NoReturn:
-    if subnet is not None and options.lab != "compose":
-        _refuse(f"--subnet: expected beside --lab compose, found --lab {options.lab}")
+    _check_subnet(options.lab, subnet)
     try:
         if options.lab == "compose":
             raise typer.Exit(_accept_in_containers(options, subnet))
@@ -349,18 +359,19 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def _show_lab(console: Console, site: Site, lab: NativeLab, card: Path) -> None:
-    table = Table("virtual service", "address", "real servers")
-    for vip in site.vip:
-        servers = ", ".join(
-            f"{server.label} {site.node_named(server.node).address}:{server.port}" for server in vip.real_server
-        )
-        table.add_row(vip.name, f"{vip.address}:{vip.port}", servers)
-    console.print(table)
-    console.print(f"Web page: user {lab.web_user}, password {lab.web_password}; CA {lab.ca_file}", highlight=False)
-    console.print(f"Logs, journals, images: {lab.directory}", highlight=False)
-    console.print(f"For other clients: {card}, which `locust -f scenarios/load/mixed.py` finds by itself", highlight=False)
-    console.print("Ctrl-C takes it down.")
+def _told_of_containers(lab: str, action: Callable[[Console], None]) -> None:
+    if _lab_kind(lab) != "compose":
+        _refuse(f"--lab: expected compose, found {lab}: a native lab lives as long as the command that brought it up")
+    try:
+        action(Console())
+    except LabError as error:
+        Console(stderr=True).print(str(error), highlight=False, soft_wrap=True, markup=False, style="bold red")
+        raise typer.Exit(INCOMPLETE) from error
+
+
+def _check_subnet(lab: LabKind, subnet: str | None) -> None:
+    if subnet is not None and lab != "compose":
+        _refuse(f"--subnet: expected beside --lab compose, found --lab {lab}")
 
 
 def _lab_kind(lab: str) -> LabKind:

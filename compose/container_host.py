@@ -110,6 +110,16 @@ class HostedLab:
         with self._passing_signals_on(), subprocess.Popen(program, start_new_session=not has_terminal) as running:
             return running.wait()
 
+    @property
+    def project(self) -> str:
+        """The name of its Compose project."""
+        return self._project.name
+
+    def wait_until_gone(self) -> None:
+        """Return when somebody else has taken the lab down."""
+        if self._keeper is not None:
+            self._keeper.wait()
+
     def keep_logs(self) -> None:
         """Write what the containers have said into the report's folder, and give all that is in it to this user."""
         logs = self._out / "logs"

@@ -78,7 +78,8 @@ class ContainerNode:
         """Do what is asked; return when it is in effect.
 
         `kill` and `start` take a `service`, `receipts-only` the number of `processes` for each storage service; `crash`,
-        `revive`, `pause`, `resume` and `wait` (until every service answers) take nothing; `status` tells the processes.
+        `revive`, `pause`, `resume`, `wait` (until every service answers) and `mend` (all of it) take nothing; `status` tells
+        the processes.
 
         Raises
         ------
@@ -95,6 +96,7 @@ class ContainerNode:
             "resume": lambda: nodes.resume(name),
             "receipts-only": lambda: nodes.keep_receipts_only(int(request["processes"])),
             "wait": nodes.wait_until_all_answer,
+            "mend": self._mend,
         }
         if request["do"] == "status":
             status = self._keeper.status()
@@ -103,6 +105,18 @@ class ContainerNode:
             raise LabError(f"expected one of status, {', '.join(actions)}, found {request['do']}")
         actions[request["do"]]()
         return {}
+
+    def _mend(self) -> None:
+        """Undo whatever was done to this node; return when its services answer."""
+        faults = self._keeper.status().faults
+        if any(fault.startswith("crash") for fault in faults):
+            self._nodes.revive(self._name)
+        elif faults:
+            self._nodes.resume(self._name)
+        alive = self._keeper.status().alive
+        for node, service in self._nodes.endpoints:
+            if f"{node}/{service}" not in alive:
+                self._nodes.start(node, service)
 
 
 def read_node_file(path: Path) -> NodeFile:

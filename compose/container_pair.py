@@ -42,7 +42,7 @@ class ContainerPair:
         self._run = run
         self._timeouts = timeouts
         self._controls = Controls(run)
-        self._units = {unit.name: _unit(run, unit.name, unit.address) for unit in site.balancer.unit}
+        self._units = {unit.name: _unit(site, run, unit.name, unit.address) for unit in site.balancer.unit}
         self._active = next(iter(self._units))
         self._active_until = 0.0
         self._paused: set[str] = set()
@@ -63,10 +63,18 @@ class ContainerPair:
         return self._active_files().log_file
 
     def reload_balancer(self) -> None:
-        """Reload the active unit's HAProxy; return when the new worker serves."""
+        """Reload the active unit's HAProxy; return when the new worker serves.
+
+        Where the site keeps states, they are saved first: that is the work of whoever reloads, as on the appliance.
+        """
         unit = self.active_unit()
+        files = UnitFiles(self._run, unit)
         try:
-            MasterCli(UnitFiles(self._run, unit).master_socket).reload()
+            if self.site.balancer.keep_server_states:
+                written = files.server_states.with_suffix(".new")  # whole or not at all: HAProxy reads whatever is there
+                written.write_text(self._units[unit].balancer.server_states())
+                written.replace(files.server_states)
+            MasterCli(files.master_socket).reload()
         except BalancerError as error:
             raise LabError(f"{unit}: expected its HAProxy to reload, found {error}") from error
 
@@ -138,6 +146,14 @@ class ContainerPair:
         """Return when a unit's HAProxy answers and knows every server's state. Raises LabError at the deadline."""
         self._controls.wait(f"unit {name}", lambda: self._unit_silence(name), deadline, self._timeouts.poll_s)
 
+    def wait_until_up(self, name: str) -> None:
+        """Give a unit the time that its health checks need to see what has just come up; what is DOWN then is for checks."""
+        deadline = time.monotonic() + max(vip.health_check.up_within_s for vip in self.site.vip)
+        while time.monotonic() < deadline:
+            if all(server.is_up for server in self._units[name].balancer.servers() if server.checked):
+                return
+            time.sleep(self._timeouts.poll_s)
+
     def wait_until_held(self, deadline: float) -> None:
         """Return when a unit has the VIPs; one only, unless that takes longer than two settle in.
 
@@ -171,6 +187,7 @@ class ContainerPair:
         return self._units[self._active]
 
 
-def _unit(run: Path, name: str, address: str) -> BalancerUnit:
+def _unit(site: Site, run: Path, name: str, address: str) -> BalancerUnit:
     files = UnitFiles(run, name)
-    return BalancerUnit(name, address, RuntimeApi(files.runtime_socket), files.configuration, files.log)
+    api = RuntimeApi(files.runtime_socket, clears_on_drain=site.vips_cleared_on_drain)
+    return BalancerUnit(name, address, api, files.configuration, files.log)

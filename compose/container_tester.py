@@ -39,8 +39,9 @@ def address_commands(site: Site, interface: str) -> Iterator[list[str]]:
     local = ipaddress.IPv4Network(site.clients.network)
     prefix = str(local.network_address).rpartition(".")[0]
     yield ["addr", "replace", f"{prefix}.{ROUTER}/24", "dev", interface]
-    for address in local.hosts():
-        yield ["addr", "replace", f"{address}/24", "dev", interface]
+    for address in local:
+        if int(address) & 0xFF not in (0, 255):
+            yield ["addr", "replace", f"{address}/24", "dev", interface]
     if site.clients.routed_network is not None:
         yield ["route", "replace", "local", str(tester_network(site.clients.routed_network)), "dev", "lo"]
         for octet in WORKERS:

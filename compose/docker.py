@@ -106,6 +106,7 @@ class ComposeLab(ContainerPair, ContainerNodes):
                 )
             for unit in self.units:
                 self.wait_until_checked(unit, deadline)
+                self.wait_until_up(unit)
             self.wait_until_held(deadline)
             self._start_hogs()
         except BaseException:
@@ -126,6 +127,12 @@ class ComposeLab(ContainerPair, ContainerNodes):
         finally:
             held.close()
             self._keep_logs()
+
+    def let_go(self) -> None:
+        """Leave the lab without a word, as a process that is killed does: the keeper undoes the faults."""
+        held, self._hold = self._hold, None
+        if held is not None:
+            held.close()
 
     def source_addresses(self, count: int) -> list[str]:
         """Give out `count` source addresses behind the router, none of them given out before."""

@@ -42,12 +42,16 @@ def check_free_network(wanted: ipaddress.IPv4Network, engine: docker.DockerClien
         for subnet in _subnets(network.attrs):
             if subnet.overlaps(wanted):
                 raise Taken(_of_docker(wanted, subnet, str(network.name), (network.attrs.get("Labels") or {})))
-    for what, taken in (*_addresses(), *_routes()):
-        if taken.overlaps(wanted):
-            raise Taken(
-                f"{wanted}: expected a network that this host has no way to, found {what}. Choose another for the lab: "
-                f"--subnet, such as --subnet {_another(wanted)}"
-            )
+    for what in ways_to(wanted):
+        raise Taken(
+            f"{wanted}: expected a network that this host has no way to, found {what}. Choose another for the lab: "
+            f"--subnet, such as --subnet {_another(wanted)}"
+        )
+
+
+def ways_to(wanted: ipaddress.IPv4Network) -> list[str]:
+    """Return what this host itself has of a network, in words: addresses in it, and routes but the default ones."""
+    return [what for what, taken in (*_addresses(), *_routes()) if taken.overlaps(wanted)]
 
 
 def lab_network(text: str) -> ipaddress.IPv4Network:

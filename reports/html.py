@@ -20,7 +20,7 @@ from .pair_section import pair_story
 from .text import legible, shortened
 from .values import THIN, compared, scalar
 from .verdict import CheckResult, Pictures, Report, Timeline
-from .words import MARKS, MEANINGS, REPORT_MARKS, REPORT_WORDS, WORDS, kind_sentence, verdict_sentence
+from .words import MARKS, MEANINGS, REPORT_MARKS, REPORT_WORDS, WORDS, kind_sentence, stand_in_sentence, verdict_sentence
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -62,6 +62,7 @@ def html_report(report: Report, pictures: Pictures) -> str:
     return _environment().get_template("report.html.j2").render(
         report=report,
         kind_sentence=kind_sentence(report),
+        stand_in_sentence=stand_in_sentence(report),
         verdict_sentence=verdict_sentence(report),
         duration=duration(report.run.started, report.run.ended),
         tally=_tally(report.checks),

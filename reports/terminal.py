@@ -17,7 +17,7 @@ from rich.text import Text
 
 from .text import one_line
 from .verdict import CheckResult, CheckVerdict, Report, ReportVerdict
-from .words import MARKS, REPORT_WORDS, kind_sentence, verdict_sentence
+from .words import MARKS, REPORT_WORDS, kind_sentence, stand_in_sentence, verdict_sentence
 
 _STYLES: dict[CheckVerdict, str] = {
     "pass": "green",
@@ -134,6 +134,8 @@ def print_verdict(report: Report, path: Path, console: Console) -> None:
     word = Text(f" {REPORT_WORDS[report.verdict].upper()} ", style=_REPORT_STYLES[report.verdict])
     lines.append(word + Text(f" {verdict_sentence(report)}"))
     lines.append(Text(f" {kind_sentence(report)}"))
+    if stand_in := stand_in_sentence(report):
+        lines.append(Text(f" {stand_in}"))
     lines.append(Text(f" Report: {path}"))
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)

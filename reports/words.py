@@ -44,6 +44,16 @@ def kind_sentence(report: Report) -> str:
     return f"{what} {place}, with {nodes}."
 
 
+def stand_in_sentence(report: Report) -> str:
+    """Return what stood in for the appliance, and that its times are not the appliance's; empty where nothing did."""
+    if report.target != "compose":
+        return ""
+    return (
+        "Two HAProxy units with VRRP (keepalived) stood in for the appliance's pair and its heartbeat: how long a take-over "
+        "lasts is said of this lab, and not of the appliance."
+    )
+
+
 def verdict_sentence(report: Report) -> str:
     """Return, in plain words, why the verdict of the run is what it is, and what else failed without deciding it."""
     required = [check for check in report.checks if check.required]

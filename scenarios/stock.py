@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compose.native import NativeLab
+from compose.lab import Lab
 from scenarios.kit import Kit, OwnSamples, pack, web_access
 from scenarios.load.card import CARD_NAME, LabCard, write_card
 from scenarios.options import fresh_seed
@@ -56,7 +56,7 @@ def fill_worklists(run: Run, kit: Kit) -> None:
     engine.close()
 
 
-def furnish(lab: NativeLab, site_file: Path) -> Path:
+def furnish(lab: Lab, site_file: Path) -> Path:
     """Stock a lab that nobody judges, and write its card, from which other clients know it; return the card's path."""
     run = Run(lab, lab.directory, seed=fresh_seed(), number=fresh_seed())
     try:

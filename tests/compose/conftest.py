@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from compose.container_project import connect
+from compose.images.build import BuildError, missing_images
 from compose.keeper_client import CHECKOUT, KeeperClient, python_environment, wait_for_exit
 from compose.lab import LabError
 from compose.ports import check_free
@@ -63,6 +65,22 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+class Docker:
+    """The daemon that answers here, with the images of this checkout."""
+
+
+@pytest.fixture(scope="session")
+def docker() -> Docker:
+    """Return the daemon, or skip the test, by name of what is missing."""
+    try:
+        missing = missing_images() if connect() else []
+    except (LabError, BuildError) as error:
+        pytest.skip(f"Docker cannot run here: {error}")
+    if missing:
+        pytest.skip(f"the images of this checkout are not made: {', '.join(missing)}. Run compose/images/build")
+    return Docker()
 
 
 @pytest.fixture

@@ -133,6 +133,22 @@ def test_a_paused_node_accepts_and_does_not_answer_until_it_is_resumed(node: Sta
     node.probe("hl7")
 
 
+@pytest.mark.parametrize("fault", ["crash", "pause"])
+def test_whatever_was_done_to_it_is_mended(node: Started, fault: str) -> None:
+    node.do("kill", service="dmwl")
+    node.do(fault)
+    node.do("mend")
+    for service in SERVICES:
+        node.probe(service)
+    assert node.do("status")["faults"] == []
+
+
+def test_a_whole_node_is_left_alone_by_mending(node: Started) -> None:
+    before = node.do("status")["alive"]
+    node.do("mend")
+    assert node.do("status")["alive"] == before
+
+
 def test_storage_services_keep_receipts_only_once_they_are_told(node: Started) -> None:
     node.do("receipts-only", processes=2)
     settings = msgspec.json.decode((node.folder / "settings" / "dicom.json").read_bytes())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reports.text import legible, one_line, shortened
-from reports.words import kind_sentence, verdict_sentence
+from reports.words import kind_sentence, stand_in_sentence, verdict_sentence
 
 if TYPE_CHECKING:
     from .conftest import CheckFactory, ReportFactory
@@ -55,3 +55,11 @@ def test_what_no_reader_can_see_is_left_out() -> None:
 
 def test_a_line_is_one_line_of_at_most_its_limit() -> None:
     assert [one_line(" a\n\n b\t"), shortened("abcdef", 6), shortened("abc defg", 5)] == ["a b", "abcdef", "abc…"]
+
+
+def test_a_run_in_containers_never_passes_its_times_off_as_the_appliances(make_report: ReportFactory) -> None:
+    assert stand_in_sentence(make_report(target="compose")) == (
+        "Two HAProxy units with VRRP (keepalived) stood in for the appliance's pair and its heartbeat: how long a take-over "
+        "lasts is said of this lab, and not of the appliance."
+    )
+    assert stand_in_sentence(make_report(target="native")) == ""

@@ -1,0 +1,115 @@
+"""What the hosts of a lab in containers start from, as it is written on the host."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from compose.container_node import read_node_file
+from compose.keeper_client import CHECKOUT
+from compose.lab import ConfigurationEdit, Defects, LabError, MisbehavingService, Relayed
+from compose.layout import NODE_UID
+from compose.run_folder import WebAccount, moved, subnet_of, write_run_folder
+from lbconfig.site import Site
+from lbconfig.site_file import load_site
+from simulators.misbehaviour import Misbehaviour
+
+BRIEF = CHECKOUT / "lbconfig" / "sites" / "brief.toml"
+TEXT = BRIEF.read_text()
+NETWORK = ipaddress.IPv4Network("192.168.110.0/24")
+
+
+@pytest.fixture
+def site() -> Site:
+    return load_site(BRIEF)
+
+
+def written(site: Site, directory: Path, defects: Defects | None = None) -> Path:
+    run = directory / "run"
+    run.mkdir()
+    write_run_folder(site, TEXT, run, defects or Defects())
+    return run
+
+
+def test_the_briefs_site_lies_in_one_network(site: Site) -> None:
+    assert subnet_of(site) == NETWORK
+
+
+def test_every_host_moves_and_nothing_else() -> None:
+    text = moved(TEXT, NETWORK, ipaddress.IPv4Network("10.9.8.0/24"))
+    assert "192.168.110." not in text
+    assert text.count("10.9.8.") == TEXT.count("192.168.110.")
+    assert text.replace("10.9.8.", "192.168.110.") == TEXT
+
+
+def test_what_only_looks_like_an_address_of_the_network_stays() -> None:
+    text = "a = '1192.168.110.5' b = '10.192.168.110.5' c = '192.168.110.5' d = '192.168.1101'"
+    assert moved(text, NETWORK, ipaddress.IPv4Network("10.9.8.0/24")) == (
+        "a = '1192.168.110.5' b = '10.192.168.110.5' c = '10.9.8.5' d = '192.168.1101'"
+    )
+
+
+def test_each_node_starts_from_paths_inside_its_container(site: Site, tmp_path: Path) -> None:
+    run = written(site, tmp_path)
+    file = read_node_file(run / "nodes" / "mach7-2" / "node.json")
+    account = msgspec.json.decode((run / "config" / "account.json").read_bytes(), type=WebAccount)
+    assert file.site_file == Path("/lab/site/site.toml")
+    assert file.node.directory == Path("/lab/nodes/mach7-2")
+    assert file.node.site_directories == (Path("/lab/nodes/mach7-1"), Path("/lab/nodes/mach7-2"))
+    assert file.node.key_file == Path("/lab/config/certificates/mach7-2/key.pem")
+    assert file.node.users == {account.user: account.password}
+    assert load_site(run / "site" / "site.toml") == site
+
+
+def test_what_a_node_reads_and_writes_is_its_users_and_the_account_is_nobodys_else(site: Site, tmp_path: Path) -> None:
+    run = written(site, tmp_path)
+    key = run / "config" / "certificates" / "mach7-1" / "key.pem"
+    if os.getuid() == 0:
+        assert {path.stat().st_uid for path in (run / "nodes" / "mach7-1", key)} == {NODE_UID}
+    assert (run / "config" / "account.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_defects_of_nodes_and_of_the_configuration_are_written_with_it(site: Site, tmp_path: Path) -> None:
+    lie = MisbehavingService("mach7-1", "hl7", Misbehaviour.LOSES_EVERY_200TH)
+    edit = ConfigurationEdit("HL7", r"^\s*stick on src.*\n", "")
+    run = written(site, tmp_path, Defects(misbehaviour=(lie,), configuration=(edit,)))
+    assert read_node_file(run / "nodes" / "mach7-1" / "node.json").node.misbehaviour == {"hl7": (lie.misbehaviour,)}
+    for unit in ("lb-1", "lb-2"):
+        assert (run / "balancers" / unit / "haproxy.cfg").read_text().count("stick on src") == 3
+
+
+def test_both_balancers_reach_a_service_by_its_relay(site: Site, tmp_path: Path) -> None:
+    relays = (Relayed("mach7-1", "hl7", delay_s=0.01), Relayed("mach7-2", "hl7", delay_s=0.01))
+    run = written(site, tmp_path, Defects(relays=relays))
+    ports = {name: read_node_file(run / "nodes" / name / "node.json").relay_ports for name in ("mach7-1", "mach7-2")}
+    assert ports == {"mach7-1": {"hl7": 20001}, "mach7-2": {"hl7": 20002}}
+    for unit in ("lb-1", "lb-2"):
+        text = (run / "balancers" / unit / "haproxy.cfg").read_text()
+        assert "192.168.110.150:20001" in text
+        assert "192.168.110.151:20002" in text
+
+
+def test_a_defect_of_what_is_not_there_is_refused(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="mach7-9/hl7: expected a service of the site"):
+        written(site, tmp_path, Defects(relays=(Relayed("mach7-9", "hl7"),)))
+
+
+def replaced(old: str, new: str, directory: Path) -> Site:
+    path = directory / "site.toml"
+    assert TEXT.count(old) >= 1
+    path.write_text(TEXT.replace(old, new))
+    return load_site(path)
+
+
+def test_a_host_outside_of_the_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"node mach7-2: expected an address in 192\.168\.110\.0/24, as VIP DICOM has one"):
+        subnet_of(replaced('"192.168.110.151"', '"192.168.111.151"', tmp_path))
+
+
+def test_an_address_that_the_lab_needs_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"node mach7-2: .*found 192\.168\.110\.20: the tester's"):
+        subnet_of(replaced('"192.168.110.151"', '"192.168.110.20"', tmp_path))
