@@ -31,7 +31,6 @@ from scenarios.load_runs.half_the_knee import NoKneeError, factor_at_half
 from scenarios.load_runs.plans import under_load
 from scenarios.options import (
     DEFAULT_OUT,
-    DEFAULT_SITE,
     ROOT,
     SITE_OF_LAB,
     LabKind,
