@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -87,6 +88,11 @@ def start(docker: Docker, marked: Marked, tmp_path: Path) -> Iterator[Callable[.
         command.process.wait()
         if command.process.stdout is not None:
             command.process.stdout.close()
+        wait_for(functools.partial(_is_gone, command.subnet), "no container left", 3 * LIMIT_S)
+
+
+def _is_gone(subnet: str) -> bool:
+    return not containers_at(subnet)
 
 
 def _place(arguments: tuple[str, ...], directory: Path) -> list[str]:
@@ -149,7 +155,7 @@ def test_a_suite_that_is_killed_in_the_tester_is_no_verdict_and_leaves_nothing(
 ) -> None:
     command = start(*_ACCEPT)
     command.wait_for(STARTED)
-    kill = "for p in /proc/[0-9]*; do grep -qs pytest $p/cmdline && kill -9 ${p#/proc/}; done; true"
+    kill = "for p in /proc/[0-9]*; do grep -qs [p]ytest $p/cmdline && kill -9 ${p#/proc/}; done; true"
     subprocess.run(["docker", "exec", command.tester(), "sh", "-c", kill], check=True, timeout=LIMIT_S)
     command.wait_for("was ended by signal 9: there is no verdict")
     assert command.process.wait(LIMIT_S) == 3
