@@ -63,6 +63,15 @@ def test_a_file_that_changed_on_its_way(unpacked: Path) -> None:
     assert "Unpack the archive again, or copy it again" in said
 
 
+def test_a_place_that_configuration_files_cannot_name(unpacked: Path) -> None:
+    place = unpacked / "carried over"
+    place.mkdir()
+    shutil.copytree(unpacked / "offline", place / "offline")
+    shutil.copy2(unpacked / "install", place / "install")
+    said = refusal(place)
+    assert said.startswith(f"install: {place}: expected a path of letters, digits and ")
+
+
 def test_another_architecture(unpacked: Path) -> None:
     seal(unpacked, FACTS | {"architecture": "riscv64"})
     expected = f"install: this machine: expected riscv64, for which this bundle was made, found {platform.machine()}. "
