@@ -1,4 +1,4 @@
-"""Writes what the two balancers of a compose lab start from: haproxy.cfg, keepalived.conf, filter.rules, fallbacks.json."""
+"""Writes what the two balancers of a compose lab start from: haproxy.cfg, keepalived.conf, filter.rules and more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from lbconfig import haproxy, keepalived, packet_filter
+from lbconfig import haproxy, keepalived, packet_filter, transparency
 from lbconfig.errors import LoadBalancingError
 from lbconfig.site import Site
 
@@ -58,6 +58,7 @@ def write_balancer_files(site: Site, run: Path, edit: UnitEditor = _as_rendered)
                 files.configuration: haproxy.render(site, runtime, unit.name),
                 files.keepalived: keepalived.render(site, unit.name, checked),
                 files.filter_rules: packet_filter.render(site, unit.name),
+                files.way_back: transparency.unit_script(site),
             }
         except LoadBalancingError as error:
             raise LabError(str(error)) from error

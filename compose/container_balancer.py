@@ -68,6 +68,7 @@ class Unit:
         """Load the packet filter, then start everything."""
         rules = self._directory / "filter.rules"
         subprocess.run(["iptables-restore", str(rules)], check=True)
+        subprocess.run(["/bin/sh", "-e", str(self._directory / "way-back.sh")], check=True)  # of transparent VIPs; else empty
         for number, (address, port) in enumerate(json.loads((self._directory / FALLBACKS_FILE).read_text()), 1):
             self._start_fallback(f"fallback-{number}", address, port)
         self._start_haproxy()

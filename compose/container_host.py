@@ -20,6 +20,7 @@ from typing import NamedTuple, Self
 
 from lbconfig.site import Site
 from lbconfig.site_file import load_site
+from lbconfig.transparency import node_script
 
 from .container_project import PREFIX, Project, connect
 from .control_socket import ask
@@ -94,6 +95,9 @@ class HostedLab:
             scale = {"worker": self._workers} if self._workers else {}
             up = {"do": "up", "environment": self._environment(), "options": self._options, "scale": scale}
             ask(keeper_socket(self.run), up, _UP_S)
+            if way_back := node_script(self._site):  # a node itself may not change its routes
+                for node in self._site.node:
+                    self._project.in_network_of(node.name, "way back through the balancer", way_back)
         except BaseException:
             self.stop()
             raise

@@ -69,7 +69,7 @@ class ConfigurationEdit(msgspec.Struct, frozen=True):
 class UnitEdit(msgspec.Struct, frozen=True):
     """A change of one rendered file of one unit of a pair: a regular expression (multi-line, as of `re`), its replacement.
 
-    `file` is haproxy.cfg, keepalived.conf or filter.rules. An edit that matches nothing is an error.
+    `file` is haproxy.cfg, keepalived.conf, filter.rules or way-back.sh. An edit that matches nothing is an error.
     """
 
     unit: str

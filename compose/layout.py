@@ -6,7 +6,7 @@ The folder lies on the host, is the containers' `/lab` (each sees only its part 
     config/                 ca.pem, certificates/<node>/                       nodes, tester, workers (read-only)
     control/                keeper.sock: the container keeper on the host      tester
     nodes/<name>/           what container_node starts from, and its records   nodes (all of nodes/), tester
-    balancers/<unit>/       haproxy.cfg, keepalived.conf, filter.rules, server.states, ca.pem, haproxy.log,
+    balancers/<unit>/       haproxy.cfg, keepalived.conf, filter.rules, way-back.sh, server.states, ca.pem, haproxy.log,
                             keepalived.log, haproxy.sock, master.sock, control.sock   that unit, tester (all of balancers/)
 
 Variables of compose.yaml, all with defaults: PREFLIGHT_RUN (the run folder on the host), PREFLIGHT_SUBNET (the first three
@@ -63,6 +63,7 @@ class UnitFiles:
         self.configuration = self.directory / "haproxy.cfg"
         self.keepalived = self.directory / "keepalived.conf"
         self.filter_rules = self.directory / "filter.rules"
+        self.way_back = self.directory / "way-back.sh"
         self.log = self.directory / "haproxy.log"
         self.keepalived_log = self.directory / "keepalived.log"
         self.runtime_socket = self.directory / "haproxy.sock"

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from compose.lab import ConfigurationEdit, Defects, MisbehavingService, Relayed, SentFrom
+from compose.lab import ConfigurationEdit, Defects, MisbehavingService, Relayed, SentFrom, UnitEdit
 from lbconfig.site import ServiceKind, Site
 from scenarios.pair_plants import pair_defects
 from simulators.misbehaviour import LATE_BY_S, Misbehaviour
@@ -158,9 +158,20 @@ def _source_plants(site: Site) -> tuple[Plant, ...]:
                 "the balancer connects from its own address where the site says the client's",
                 "SOURCE-1",
                 dmwl.name,
-                (r"source 0\.0\.0\.0 usesrc clientip", f"source {site.balancer.address}"),
+                (r"source 0\.0\.0\.0 usesrc clientip", "source 0.0.0.0"),
             )
         )
+        edits = tuple(UnitEdit(unit.name, "way-back.sh", r"^iptables -t mangle .*\n", "") for unit in site.balancer.unit)
+        planted.append(
+            Plant(
+                "no-way-back",
+                "the balancer does not take the answers that nodes send to its clients",
+                "REACH-1",
+                dmwl.name,
+                Defects(unit_configuration=edits),
+            )
+        )
+        planted = [msgspec.structs.replace(plant, lab="compose") for plant in planted]
     if https.source == "proxy-protocol":
         planted.append(
             _edited(

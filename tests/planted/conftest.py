@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lbconfig.site_file import load_site
-from scenarios.options import DEFAULT_SITE, HARDENED_SITE, PROXIED_SITE, SITE_OF_LAB
+from scenarios.options import DEFAULT_SITE, HARDENED_SITE, PROXIED_SITE, SITE_OF_LAB, TRANSPARENT_SITE
 from scenarios.plants import Plant, plants
 
 
@@ -23,9 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     profile = metafunc.config.getoption("--plant-profile")
     tried: dict[str, tuple[Path, Plant]] = {}
-    for site in (DEFAULT_SITE, HARDENED_SITE, PROXIED_SITE, SITE_OF_LAB["compose"]):
+    sites = [(site, "native") for site in (DEFAULT_SITE, HARDENED_SITE, PROXIED_SITE)]
+    sites += [(site, "compose") for site in (SITE_OF_LAB["compose"], TRANSPARENT_SITE)]
+    for site, lab in sites:
         for plant in plants(load_site(site)):
-            if site != SITE_OF_LAB["compose"] or plant.lab == "compose":
+            if plant.lab == lab:
                 tried.setdefault(plant.id, (site, plant))
     known = [(site, plant) for site, plant in tried.values() if profile in (plant.profile, "all")]
     count = metafunc.config.getoption("--sample")
