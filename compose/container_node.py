@@ -26,7 +26,7 @@ from .native_nodes import NativeNodes
 
 SOCKET = "control.sock"
 LOGS = "logs"
-_TIMEOUTS = LabTimeouts()
+_TIMEOUTS = LabTimeouts(answer_s=150.0)  # all hosts of the lab start at once, on as few cores as there are
 
 
 class NodeFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -38,7 +38,7 @@ from .native_nodes import endpoints_of
 from .run_folder import ACCOUNT, CA, WebAccount, receiver_of
 from .source_addresses import SourceAddresses
 
-_TIMEOUTS = LabTimeouts(answer_s=150.0)  # five hosts start at once, on as few cores as there are
+_TIMEOUTS = LabTimeouts(answer_s=180.0)  # longer than a node waits for its own services
 _NO_DEFECTS = Defects()
 _GIVEN = "sources-given.json"  # outlives pytest: a second run in this lab must not meet the first one's entries
 
