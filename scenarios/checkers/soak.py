@@ -131,19 +131,27 @@ def judge_soak(
     if not seen.height:
         return unknown("no operation was recorded, so nothing was soaked", measured=measured, limit=limit)
     generators = sorted(set(own["generator"].to_list()))
+    late = generator.late_words(arrivals)
     verdict = (
-        _of_failures(vip, soaked, parts.during(begun_ns, ended_ns), connections)
+        _of_failures(vip, soaked, parts.during(begun_ns, ended_ns), connections, late)
         or _of_growth(soaked.memory)
-        or _of_sight(vip, soaked, connections, generator.unseen(second_half, generators))
+        or _of_sight(vip, soaked, connections, generator.unseen(second_half, generators), late)
         or _of_memory(soaked)
     )
     return msgspec.structs.replace(verdict, measured=measured, limit=limit)
 
 
-def _of_failures(vip: Vip, soaked: Soaked, parts: PartsSeen, connections: Sequence[Connection] | None) -> Finding | None:
-    """Judge operations that failed and connections that were cut; None without any."""
+def _of_failures(
+    vip: Vip, soaked: Soaked, parts: PartsSeen, connections: Sequence[Connection] | None, late: list[str]
+) -> Finding | None:
+    """Judge operations that failed and connections that were cut; None without any.
+
+    A generator that fell behind leaves its associations without a word until the node gives them up: its own failure.
+    """
     if failures := _failures(soaked):
         reason = f"{len(failures)} of {soaked.operations.height} operations failed: {listed(failures)}"
+        if late:
+            return unknown(f"{reason}; but the generator fell behind, and may have been the reason: {listed(late)}")
         return failed(refuser(soaked.bad, vip, parts, connections), reason)
     if soaked.aborts:
         told = listed([f"{count} ended {code}" for code, count in soaked.aborts.items()])
@@ -162,8 +170,12 @@ def _of_growth(memory: list[Memory]) -> Finding | None:
     return failed(subject_of(growing[0].part), f"memory grows: {listed(list(map(_told, growing)))}")
 
 
-def _of_sight(vip: Vip, soaked: Soaked, connections: Sequence[Connection] | None, silent: list[str]) -> Finding | None:
+def _of_sight(
+    vip: Vip, soaked: Soaked, connections: Sequence[Connection] | None, silent: list[str], late: list[str]
+) -> Finding | None:
     """Say what was not seen, so that nothing can be said to have held; None when everything was."""
+    if late:
+        return unknown(f"the generator fell behind, so that this was not the load that was intended: {listed(late)}")
     if soaked.torn:
         return unknown(f"the records are not those of the load that was intended: {listed(soaked.torn)}")
     if empty := _empty_tenths(soaked):

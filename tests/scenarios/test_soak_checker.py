@@ -8,6 +8,7 @@ import pytest
 from lbconfig.traffic_log import Connection, parse_line
 from scenarios.checkers.soak import judge_soak
 from scenarios.findings import Finding
+from scenarios.load.records import WaitedFor
 from scenarios.load_runs.parts_seen import PartsSeen, ProcessSeen
 from scenarios.load_runs.trend import slope
 from simulators.operations import SEQUENCE_BITS, Operation, Outcome, Phase
@@ -59,22 +60,30 @@ def soaking(count: int = 100, *, every_s: int = EVERY_S) -> list[Operation]:
 def judged(
     history: History, seen: PartsSeen, *, operations: Sequence[Operation] | None = None, lasted_s: int = LASTED_S,
     connections: Sequence[Connection] | None = CLEAN, intended: int | None = None, generators: Sequence[int] = (1,),
+    late: int = 0,
 ) -> Finding:  # fmt: skip
     """Judge a soak each of whose arrivals is one of the operations, played by the generators in turn."""
     done = soaking() if operations is None else operations
-    due = history_arrivals(done, generators)
+    due = history_arrivals(done, generators, late)
     return judge_soak(
         VIP, history(*done), due, seen, intended=len(done) if intended is None else intended, connections=connections,
         begun_ns=0, ended_ns=lasted_s * SECOND,
     )  # fmt: skip
 
 
-def history_arrivals(done: Sequence[Operation], generators: Sequence[int]) -> pl.DataFrame:
+def history_arrivals(done: Sequence[Operation], generators: Sequence[int], late: int) -> pl.DataFrame:
+    """Return an arrival for each operation; the generator itself was late with the first `late` of them."""
     with tempfile.TemporaryDirectory() as directory:
         return written(
             Path(directory),
             [
-                arrival(0, generator=generators[n % len(generators)], intended_ns=one.intended_ns, begun_ns=one.begun_ns)
+                arrival(
+                    0,
+                    generator=generators[n % len(generators)],
+                    intended_ns=one.intended_ns,
+                    begun_ns=one.begun_ns,
+                    waited_for=WaitedFor.GENERATOR if n < late else WaitedFor.NOTHING,
+                )
                 for n, one in enumerate(done)
             ],
         )
@@ -176,6 +185,21 @@ def test_every_failed_operation_is_listed(history: History) -> None:
     finding = judged(history, soaked(), operations=[*soaking()[:50], lost, *soaking()[51:]])
     assert finding.verdict == "fail"
     assert finding.measured["failed"] == ["indeterminate in response, key 51, 900.0 s into the run"]
+
+
+def test_a_generator_that_fell_behind_soaked_nothing(history: History) -> None:
+    finding = judged(history, soaked(), late=20)
+    assert finding.verdict == "unknown"
+    assert "20 of 100 arrivals began late though a client was free" in finding.reason
+
+
+def test_a_failure_beside_a_generator_that_fell_behind_may_be_its_own(history: History) -> None:
+    broken = [one._replace(outcome=Outcome.REFUSED) if n == 50 else one for n, one in enumerate(soaking())]
+    assert judged(history, soaked(), operations=broken).verdict == "fail"
+    finding = judged(history, soaked(), operations=broken, late=20)
+    assert finding.verdict == "unknown"
+    assert "1 of 100 operations failed" in finding.reason
+    assert "the generator fell behind" in finding.reason
 
 
 def test_a_connection_that_was_cut_without_a_reason_fails(history: History) -> None:
