@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= out/report
-SITE ?= lbconfig/sites/loopback.toml
+SITE ?=
 ARGS ?=
 SEED ?= 0
 
@@ -15,8 +15,8 @@ endif
 
 .PHONY: accept test lint bench plants offline programs docker-programs images clean
 
-accept: .venv/.installed programs
-	$(BIN)/preflight accept --site "$(SITE)" --out "$(OUT)" $(ARGS)
+accept: .venv/.installed $(if $(findstring compose,$(ARGS)),docker-programs,programs)
+	$(BIN)/preflight accept $(if $(SITE),--site "$(SITE)") --out "$(OUT)" $(ARGS)
 
 test: .venv/.installed-dev programs lint
 	$(BIN)/python -m pytest tests --ignore tests/planted --ignore tests/offline

@@ -233,9 +233,12 @@ def lab_status(lab: LabOption = "compose") -> None:
 
 
 @lab_app.command("down")
-def lab_down(lab: LabOption = "compose") -> None:
-    """Take down every lab in containers that is there, and what was left of earlier ones."""
-    _told_of_containers(lab, take_labs_down)
+def lab_down(
+    names: Annotated[list[str] | None, typer.Argument(help="As `lab status` names them; none: all.")] = None,
+    lab: LabOption = "compose",
+) -> None:
+    """Take down the labs in containers that are there, and what was left of earlier ones."""
+    _told_of_containers(lab, lambda console: take_labs_down(names or [], console))
 
 
 @lab_app.command("bundle")

@@ -79,8 +79,8 @@ def _of_docker(
     if project.startswith(PREFIX):
         return (
             f"{wanted}: expected a free network, found the lab {project}, which has {found}. See whose it is: preflight lab "
-            "status --lab compose; take it down: preflight lab down --lab compose; or choose another network: --subnet "
-            f"{_another(wanted)}"
+            f"status --lab compose; take it down: preflight lab down --lab compose {project}; or choose another network: "
+            f"--subnet {_another(wanted)}"
         )
     return (
         f"{wanted}: expected a free network, found Docker's network {name}, which has {found}. Choose another for the lab: "

@@ -14,7 +14,8 @@ from compose.container_host import HostedLab, moved_site_file
 from compose.engine import ensure_engine, stop_engine
 from compose.images.build import BuildError, build, missing_images
 from compose.lab import LabError
-from scenarios.options import Options
+from lbconfig.site_file import SiteError
+from scenarios.options import Options, UsageError
 from scenarios.preparation import Prepared, prepare
 
 CODE = Path("/preflight")  # the checkout, in the tester
@@ -29,14 +30,13 @@ Say = Callable[[str], None]
 
 @contextlib.contextmanager
 def docker_ready(say: Say) -> Iterator[None]:
-    """See that Docker, a daemon and the images are there; end in the end what was started for it.
+    """See that a daemon and the images are there; end in the end what was started for it.
 
     Raises
     ------
     LabError
         When they are not and cannot be made; says what to do.
     """
-    _check_programs()
     engine = ensure_engine()
     try:
         missing = missing_images()
@@ -56,12 +56,16 @@ def prepare_for_containers(options: Options, subnet: str | None) -> tuple[Prepar
 
     Raises
     ------
-    UsageError, SiteError, LabError
-        For the first thing that cannot be used.
+    UsageError
+        For the first thing that cannot be used: an option, the site file, a program that is missing.
     """
-    with moved_site_file(options.site, subnet) as path:
-        prepared = prepare(msgspec.structs.replace(options, site=path))
-        return prepared, path.read_text()
+    try:
+        _check_programs()
+        with moved_site_file(options.site, subnet) as path:
+            prepared = prepare(msgspec.structs.replace(options, site=path))
+            return prepared, path.read_text()
+    except (LabError, SiteError) as error:
+        raise UsageError(str(error)) from error
 
 
 def play_in_containers(prepared: Prepared, text: str, suite: Sequence[str], say: Say, *, workers: int = 0) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -100,12 +101,30 @@ def show_labs(console: Console) -> None:
     console.print(table)
 
 
-def take_labs_down(console: Console) -> None:
-    """Take down all labs in containers. Raises LabError when something of one is left."""
+def take_labs_down(names: Collection[str], console: Console) -> None:
+    """Take down labs in containers.
+
+    Parameters
+    ----------
+    names : collection of str
+        Which; none: all.
+    console : Console
+        Where it says which are gone.
+
+    Raises
+    ------
+    LabError
+        When one is not there, or something of it is left.
+    """
     found = labs()
+    for name in names:
+        if name not in {lab.project for lab in found}:
+            known = ", ".join(lab.project for lab in found) or "none there"
+            raise LabError(f"{name}: expected a lab in containers that is there ({known})")
     for lab in found:
-        take_down(lab.project, lab.run)
-        console.print(f"{lab.project} is gone")
+        if lab.project in names or not names:
+            take_down(lab.project, lab.run)
+            console.print(f"{lab.project} is gone")
     if not found:
         console.print("no lab in containers was there")
 

@@ -1,6 +1,7 @@
 """The command: what it refuses, what it lists, and the exit codes of reports."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,12 @@ from reports.writer import ClaimedFolder, read_report
 from scenarios.options import DEFAULT_SITE, ROOT
 
 
-def preflight(*arguments: str) -> subprocess.CompletedProcess[str]:
+def preflight(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | ({} if path is None else {"PATH": path})
     return subprocess.run(
-        [sys.executable, "-m", "preflight", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+        [sys.executable, "-m", "preflight", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        env=environment,
+    )  # fmt: skip
 
 
 BAD_SITES = {
@@ -88,6 +91,12 @@ def test_a_site_without_one_of_the_four_services_is_refused(tmp_path: Path) -> N
         ("--plant", "nope"),
         ("--profile", "nope"),
         ("--lab", "moon"),
+        ("--subnet", "10.1.1.0/24"),
+        ("--lab", "compose", "--site", "lbconfig/sites/loopback.toml"),
+        ("--lab", "compose", "--subnet", "10.1.0.0/16"),
+        ("--lab", "compose", "--profile", "load", "--page", "8089"),
+        ("--profile", "load", "--workers", "2"),
+        ("--lab", "compose", "--profile", "load", "--workers", "33"),
         ("--images", "nowhere"),
         ("--site", "lbconfig/sites/brief.toml"),
         ("--what", "ever"),
@@ -98,6 +107,20 @@ def test_bad_usage_is_exit_2_and_starts_nothing(tmp_path: Path, arguments: tuple
     assert run.returncode == 2
     assert run.stderr
     assert not (tmp_path / "report").exists()
+
+
+def test_a_lab_in_containers_without_docker_is_exit_2_and_says_what_to_install(tmp_path: Path) -> None:
+    run = preflight("accept", "--lab", "compose", "--out", str(tmp_path / "report"), path="/nowhere")
+    assert run.returncode == 2
+    assert run.stderr.strip() == (
+        "docker: expected Docker Engine and Compose v2, found none. Install them: make docker-programs"
+    )
+
+
+def test_only_labs_in_containers_are_taken_down_by_name() -> None:
+    run = preflight("lab", "down", "--lab", "native")
+    assert run.returncode == 2
+    assert "a native lab lives as long as the command that brought it up" in run.stderr
 
 
 def test_a_missing_balancer_program_is_exit_2_and_says_what_to_install(tmp_path: Path) -> None:
