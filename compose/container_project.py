@@ -156,12 +156,12 @@ class Project:
             with _told(f"{container.name}: logs"):
                 (directory / f"container-{_service_of(container)}.log").write_bytes(container.logs(timestamps=True))
 
-    def remove(self, run: Path | None) -> str:
+    def remove(self, run: Path | None, within_s: float = _REMOVE_S) -> str:
         """Remove the containers, networks and volumes of the project, and the run folder; return what is left, in words.
 
-        Tries for a minute: the daemon may be restarting.
+        Tries again for `within_s` seconds: the daemon may be restarting.
         """
-        deadline = time.monotonic() + _REMOVE_S
+        deadline = time.monotonic() + within_s
         while left := self._remove_once(run):
             if time.monotonic() > deadline:
                 return left
