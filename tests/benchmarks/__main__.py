@@ -31,13 +31,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="short rounds: to see that it works, not to quote")
     parser.add_argument("--only", choices=BENCHMARKS, action="append", help="run this benchmark alone (may be repeated)")
     options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for name in options.only or BENCHMARKS:
         benchmark = importlib.import_module(f"{__package__}.{name}")  # each needs its own programs: only those asked for
-        rows += benchmark.run(options.rounds, options.quick)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
-    print(table(rows))  # noqa: T201  the command's output
+        measured = benchmark.run(options.rounds, options.quick)
+        print(table(measured), flush=True)  # noqa: T201  the command's output
+        rows += measured
+        options.out.write_bytes(msgspec.json.format(msgspec.json.encode(rows)))  # each time: a later one may break down
     return 1 if any(row.met is False for row in rows) else 0
 
 

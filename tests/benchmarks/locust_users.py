@@ -144,7 +144,7 @@ def _first_operation(path: Path, locust: subprocess.Popen[str]) -> int:
     """Wait for Locust's first operation and return when it began, in nanoseconds of the monotonic clock."""
     deadline = time.monotonic() + _LIMIT_S
     while time.monotonic() < deadline and locust.poll() is None:
-        if path.exists():
+        if path.exists() and path.stat().st_size:  # its header is not there yet just after it was made
             for operation in read_operations(path):
                 return operation.begun_ns
         os.sched_yield()
