@@ -15,6 +15,7 @@ from .site import Pair, Site, Unit
 
 INSTANCE = "preflight"
 _CHECK = "haproxy_answers"
+_PRIMARY_FIRST_S = 4  # nobody preempts: who comes first has the VIPs, and that is to be the primary where both are there
 _UP_AFTER = 2  # answers in a row until a HAProxy counts as up again: one that starts and dies gets no VIPs
 
 
@@ -58,7 +59,7 @@ def render(site: Site, unit: str, runtime: KeepalivedRuntime) -> str:
     """
     own, pair = member_of(site, unit)
     sections = [
-        ("global_defs", _global(own)),
+        ("global_defs", _global(site, own)),
         (f"vrrp_script {_CHECK}", _script(pair, runtime)),
         (f"vrrp_instance {INSTANCE}", _instance(site, own, pair, runtime)),
     ]
@@ -82,9 +83,11 @@ def member_of(site: Site, unit: str) -> tuple[Unit, Pair]:
         raise PairError(f"{unit}: expected one of the units {names}") from None
 
 
-def _global(own: Unit) -> Iterator[str]:
+def _global(site: Site, own: Unit) -> Iterator[str]:
     yield f"router_id {own.name}"
     yield "vrrp_version 3"  # version 2 counts in seconds
+    if any(other.priority > own.priority for other in site.balancer.other_units(own.name)):
+        yield f"vrrp_startup_delay {_PRIMARY_FIRST_S}"
     yield "script_user root"
     yield "enable_script_security"
     yield "vrrp_priority -20"  # one that is kept waiting by others' work looks dead to the other unit

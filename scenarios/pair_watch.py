@@ -19,6 +19,7 @@ from scenarios.takeovers import HolderSample, PairSeen, ServerKey, UnitSeen
 
 LOOK_EVERY_S = 0.1
 KNOCK_S = 1.0
+KNOCKS = 3
 UNIT_FILES = ("haproxy.cfg", "keepalived.conf", "filter.rules")
 _CERTIFICATE = re.compile(r"\b(?:crt|ca-file|crt-list)\s+(\S+)")
 
@@ -141,11 +142,17 @@ def _named(lines: Iterable[str]) -> list[str]:
 
 
 def _knock(source: str, address: str, port: int) -> str:
-    """Say what a client meets at a TCP port: open, refused, or (nobody said anything) silent."""
-    try:
-        socket.create_connection((address, port), KNOCK_S, (source, 0)).close()
-    except TimeoutError:
-        return "silent"
-    except OSError:
-        return "refused"
-    return "open"
+    """Say what a client meets at a TCP port, asked a few times: open, refused, silent, or why nothing could be asked."""
+    met = "silent"
+    for _ in range(KNOCKS):
+        try:
+            socket.create_connection((address, port), KNOCK_S, (source, 0)).close()
+        except TimeoutError:
+            continue
+        except (ConnectionRefusedError, ConnectionResetError):
+            met = "refused"
+        except OSError as error:
+            met = f"not asked: {error}"
+        else:
+            return "open"
+    return met

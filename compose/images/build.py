@@ -25,6 +25,7 @@ from .recipes import (
     CHECKOUT,
     DIGEST_LABEL,
     IMAGES,
+    LATER_SUITE,
     PLATFORMS,
     PYTHON,
     SUITE,
@@ -95,7 +96,16 @@ def _make(missing: list[str], tag: str, wheelhouse: Path | None) -> None:
         for image in IMAGES:
             if image.name in missing:
                 _say(f"{image.name}:{tag}")
-                _furnish(image, base, tag, sources, _unpacked(image, wheels, place / image.name))
+                later = _later_sources(place) if image.later else None
+                _furnish(image, base, tag, sources, later, _unpacked(image, wheels, place / image.name))
+
+
+def _later_sources(place: Path) -> Path:
+    """Write the sources of the later suite. It has no releases yet: a mirror of it may be older than it says it may be."""
+    sources = place / f"{LATER_SUITE}.sources"
+    text = run(str(_HERE / "suite-sources"), LATER_SUITE)
+    sources.write_text(text.replace("Types: deb\n", "Types: deb\nCheck-Valid-Until: no\n"))
+    return sources
 
 
 def _make_base(base: str, sources: Path, place: Path) -> None:
@@ -154,12 +164,15 @@ def _pip(python: str, command: str, *arguments: str) -> None:
     )  # fmt: skip
 
 
-def _furnish(image: Image, base: str, tag: str, sources: Path, wheels: Path) -> None:
+def _furnish(image: Image, base: str, tag: str, sources: Path, later: Path | None, wheels: Path) -> None:
     name = f"preflight-furnish-{os.getpid()}"
     mounts = [
         f"--volume={sources}:/etc/apt/sources.list.d/{SUITE}.sources:ro", f"--volume={wheels}:/wheels:ro",
         f"--volume={_HERE}:/programs:ro", "--tmpfs=/var/cache/apt/archives", "--tmpfs=/tmp",
     ]  # fmt: skip
+    if later is not None:
+        mounts += [f"--volume={later}:/later.sources:ro", "--env", f"LATER_SUITE={LATER_SUITE}"]
+        mounts += ["--env", f"LATER_PACKAGES={' '.join(image.later)}"]
     changes = [f"ENV {variable}={value}" for variable, value in (_ENVIRONMENT | {TAG_VARIABLE: tag}).items()]
     changes += ["WORKDIR /preflight", "ENTRYPOINT []", 'CMD ["python3"]', f"LABEL {DIGEST_LABEL}={tag}"]
     try:

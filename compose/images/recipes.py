@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SUITE = "trixie"
+LATER_SUITE = "forky"  # for the packages of an image that the suite has only in a version that will not do
 PYTHON = "3.13"  # of that suite
 PLATFORMS = ("manylinux2014_{}", "manylinux_2_17_{}", "manylinux_2_28_{}")  # wheels for its C library
 BASE = "preflight-base"
@@ -23,15 +24,21 @@ _SIMULATORS = (
 
 
 class Image(NamedTuple):
-    """One image: its name, packages of the distribution, Python packages (None: all that the project depends on)."""
+    """One image: its name, packages of the distribution, Python packages (None: all that the project depends on).
+
+    `later` are packages that come from the distribution's later suite, each with no more of it than it needs.
+    """
 
     name: str
     packages: tuple[str, ...]
     wheels: tuple[str, ...] | None = ()
+    later: tuple[str, ...] = ()
 
 
 IMAGES = (
-    Image("preflight-balancer", ("haproxy", "keepalived", "iproute2", "iptables", "socat")),
+    # HAProxy 3.0.11 of trixie leaves a client hanging whose connection is being made to a server when that is marked DOWN and
+    # its sessions are to be shut down; 3.2.26 of forky ends it, as 2.6.12 did.
+    Image("preflight-balancer", ("keepalived", "iproute2", "iptables", "socat"), later=("haproxy",)),
     Image("preflight-node", (), _SIMULATORS),
     Image("preflight-tester", ("dcmtk", "iproute2", "iptables"), None),
 )

@@ -9,7 +9,7 @@ from typing import Any
 from scenarios.findings import Finding, Numbers, failed, listed, passed, unknown
 from scenarios.takeovers import PairSeen, ServerKey, UnitSeen
 
-OWN_BY_DESIGN = re.compile(r"^(priority|router_id|unicast_src_ip|localpeer)\b")
+OWN_BY_DESIGN = re.compile(r"^(priority|router_id|unicast_src_ip|localpeer|vrrp_startup_delay)\b")
 _SHOWN_CHARACTERS = 90
 
 

@@ -350,7 +350,7 @@ def test_the_hardened_loopback_site_is_the_hardened_one_on_one_machine() -> None
     vips = tuple(msgspec.structs.replace(vip, limits=limits[vip.name]) for vip in hardened.vip)
     expected = msgspec.structs.replace(
         hardened, name="Mach7 behind HAProxy, hardened, rehearsed on one machine", nodes_are="simulated", load=plain.load,
-        clients=plain.clients, vip=vips, waiver=(),  # what it waives needs nodes that can vanish
+        clients=plain.clients, vip=vips,
         balancer=msgspec.structs.replace(hardened.balancer, product="HAProxy", unit=(), pair=None),
     )  # fmt: skip
     assert rehearsed == expected

@@ -13,8 +13,7 @@ from scenarios.options import DEFAULT_SITE, HARDENED_SITE, PROXIED_SITE, Options
 from scenarios.plants import plants
 
 SITE, HARDENED = load_site(DEFAULT_SITE), load_site(HARDENED_SITE)
-# a defect of HAProxy's own makes FAILOVER-2 fail wherever it can be tried: its plant is one for whoever has mended that
-PAIR = msgspec.structs.replace(load_site(HARDENED_SITE.with_name("hardened.toml")), waiver=())
+PAIR = load_site(HARDENED_SITE.with_name("hardened.toml"))
 WAIVER = Waiver(check="HALT-1/HL7", by="J. Doe", why="fixed in May", until=datetime.date(2099, 1, 1))
 
 
