@@ -147,8 +147,13 @@ def _by_design(units: tuple[UnitSeen, ...]) -> Iterator[str]:
             lines, others = normalised(one, other, file), normalised(other, one, file)
             mine = [line for entry in lines if entry not in others and OWN_BY_DESIGN.match(line := entry[1])]
             theirs = [line for entry in others if entry not in lines and OWN_BY_DESIGN.match(line := entry[1])]
-            for left, right in zip(mine, theirs, strict=False):
-                yield f"{file}: {left} on {one.name}, {right} on {other.name}"
+            for word in sorted({line.split()[0] for line in (*mine, *theirs)}):
+                told = [_set(word, lines_of, unit) for lines_of, unit in ((mine, one), (theirs, other))]
+                yield f"{file}: {', '.join(told)}"
+
+
+def _set(word: str, lines: list[str], unit: UnitSeen) -> str:
+    return f"{next((line for line in lines if line.split()[0] == word), f'no {word}')} on {unit.name}"
 
 
 def normalised(unit: UnitSeen, other: UnitSeen, file: str) -> list[tuple[str, str]]:

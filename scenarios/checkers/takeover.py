@@ -149,7 +149,7 @@ def takeover_of(
 
 def _late(takeovers: Sequence[Takeover]) -> str:
     late = [f"{one.delivered_late} when the unit {one.how} was there again" for one in takeovers if one.delivered_late]
-    return f"; messages that were delivered late, after newer ones: {listed(late)}" if late else ""
+    return f"; copies that were delivered late, after newer ones of the patient: {listed(late)}" if late else ""
 
 
 def _broken(one: Takeover, limit_s: float) -> list[str]:

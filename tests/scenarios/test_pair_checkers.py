@@ -65,6 +65,14 @@ def test_units_that_see_each_other_and_are_alike_pass_and_what_differs_by_design
     assert finding.measured["different_by_design"] == ["keepalived.conf: priority 150 on lb-1, priority 100 on lb-2"]
 
 
+def test_what_one_unit_alone_has_by_design_is_listed_as_such() -> None:
+    waits = edited("keepalived.conf", "    priority 100\n", "    priority 100\n    vrrp_startup_delay 4\n")
+    assert pair(waits).measured["different_by_design"] == [
+        "keepalived.conf: priority 150 on lb-1, priority 100 on lb-2",
+        "keepalived.conf: no vrrp_startup_delay on lb-1, vrrp_startup_delay 4 on lb-2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("second", "words"),
     [
