@@ -170,13 +170,14 @@ def _furnish(image: Image, base: str, tag: str, sources: Path, later: Path | Non
         f"--volume={sources}:/etc/apt/sources.list.d/{SUITE}.sources:ro", f"--volume={wheels}:/wheels:ro",
         f"--volume={_HERE}:/programs:ro", "--tmpfs=/var/cache/apt/archives", "--tmpfs=/tmp",
     ]  # fmt: skip
+    packages = list(image.packages)
     if later is not None:
-        mounts += [f"--volume={later}:/later.sources:ro", "--env", f"LATER_SUITE={LATER_SUITE}"]
-        mounts += ["--env", f"LATER_PACKAGES={' '.join(image.later)}"]
+        mounts.append(f"--volume={later}:/later.sources:ro")
+        packages += ["--later", LATER_SUITE, *image.later]
     changes = [f"ENV {variable}={value}" for variable, value in (_ENVIRONMENT | {TAG_VARIABLE: tag}).items()]
     changes += ["WORKDIR /preflight", "ENTRYPOINT []", 'CMD ["python3"]', f"LABEL {DIGEST_LABEL}={tag}"]
     try:
-        run("docker", "run", "--network=host", "--name", name, *mounts, base, "/programs/furnish", *image.packages)
+        run("docker", "run", "--network=host", "--name", name, *mounts, base, "/programs/furnish", *packages)
         run("docker", "commit", *[f"--change={change}" for change in changes], name, f"{image.name}:{tag}")
     finally:
         subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
