@@ -64,6 +64,8 @@ class Generator:
         self._recorder: Recorder | None = None
         self._identities: IdentitySource | None = None
         self._play: Play | None = None
+        self._arranged = Event()  # nothing is being prepared: whether there is a run to take part in is known
+        self._arranged.set()
         self._heard_ns = time.monotonic_ns()
         runner.register_message(NUMBER, self._on_number)
         runner.register_message(PART, self._on_part)
@@ -76,11 +78,13 @@ class Generator:
 
     def live(self, kind: UserKind) -> None:
         """Be one client, in the greenlet of a Locust user, until the run is over."""
+        self._arranged.wait()
         if self._play is not None:
             self._play.live(kind)
 
     def halt(self) -> None:
         """End the run, if there is one; return when everything is written down and the master has been told."""
+        self._arranged.wait()
         play = self._play
         if play is not None:
             play.halt()
@@ -112,8 +116,12 @@ class Generator:
         _logger.info("generator %d of run %08x", number.generator, number.run)
 
     def _on_part(self, environment: Environment, msg: Message) -> None:
-        """Prepare the clients of a run. What goes wrong is told to the master: a listener's exception is only logged."""
-        part_of = msgspec.convert(msg.data, PartOf)
+        """Have the clients of a run prepared: not by this greenlet, which is the one that hears the master."""
+        self._arranged.clear()
+        gevent.spawn(self._take_part, msgspec.convert(msg.data, PartOf))
+
+    def _take_part(self, part_of: PartOf) -> None:
+        """Prepare the clients of a run. What goes wrong is told to the master: a greenlet's exception is only logged."""
         try:
             plan = plan_of(part_of)
             self._play = play = self._prepared(plan, part_of)
@@ -121,7 +129,9 @@ class Generator:
             _logger.exception("generator %d cannot be prepared", self._number)
             self._send(DONE, Done(generator=self._number, operations=0, broke=f"{type(error).__name__}: {error}"))
             return
-        gevent.spawn(self._report, play)
+        finally:
+            self._arranged.set()
+        self._report(play)
 
     def _prepared(self, plan: LoadPlan, part_of: PartOf) -> Play:
         part = Part(self._number, part_of.place, part_of.generators)
@@ -129,7 +139,9 @@ class Generator:
         if self._recorder is None or self._identities is None:
             self._recorder = Recorder(Path(plan.records), part.generator)
             self._identities = IdentitySource(plan.run, part.generator)
-        factory = ClientFactory(plan, site, self._identities)
+        # Locust's master misses a worker after four seconds without a heartbeat, and ends the run with the last one.
+        # So what takes seconds, images and templates, is made by a thread that gevent's loop does not wait for.
+        factory = gevent.get_hub().threadpool.apply(ClientFactory, (plan, site, self._identities))
         sources = sources_of(plan, part, os.environ.get(OWN_SOURCES_VARIABLE))
         wanted = {user_class.kind for user_class in self._environment.user_classes if hasattr(user_class, "kind")}
         clients = {
@@ -180,8 +192,11 @@ class Generator:
 
     def _mind_the_master(self) -> None:
         """End this process when its master is silent: Locust itself would wait for a minute."""
-        while time.monotonic_ns() - self._heard_ns < MASTER_SILENT_S * 1e9:
+        silent_s, heard_ns = 0.0, 0
+        while silent_s < MASTER_SILENT_S:  # counted in turns, not by the clock: this loop may have been deaf itself
             gevent.sleep(1.0)
+            silent_s = silent_s + 1.0 if self._heard_ns == heard_ns else 0.0
+            heard_ns = self._heard_ns
         _logger.critical("generator %d: the master is silent for %g s: ended", self._number, MASTER_SILENT_S)
         os.kill(os.getpid(), signal.SIGTERM)
 
