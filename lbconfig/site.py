@@ -173,6 +173,8 @@ class Pair(_Part, frozen=True, kw_only=True):
     persistence tables. A unit gives up the VIPs when its HAProxy did not answer `check_fall` times, asked every
     `check_interval_s`, `check_timeout_s` each.
 
+    `heartbeat_udp_port`: where units that speak another heartbeat than VRRP hear each other (the appliance's is 6694).
+
     Limits: `takeover_s` from the death of the active unit, or of its HAProxy, until the VIPs answer again; `hung_takeover_s`
     the same where its HAProxy hangs; `replication_s` until an entry of one unit is known to the other.
     """
@@ -183,6 +185,7 @@ class Pair(_Part, frozen=True, kw_only=True):
     check_interval_s: Annotated[float, Meta(ge=0.1, le=60)] = 0.5
     check_timeout_s: Annotated[float, Meta(ge=0.1, le=60)] = 1.0
     check_fall: Annotated[int, Meta(ge=1, le=10)] = 2
+    heartbeat_udp_port: Port | None = None
     takeover_s: Seconds = 1.5
     hung_takeover_s: Seconds = 5.0
     replication_s: Seconds = 2.0

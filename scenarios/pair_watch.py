@@ -104,13 +104,31 @@ def look_at_pair(lab: Lab, pair: HasBalancerPair, looks_s: float) -> PairSeen:
     replication = settings_of(lab).replication_port
     source = lab.local_source_addresses(1)[0] if isinstance(lab, HasRoutedSources) else lab.source_addresses(1)[0]
     knocked = {unit.name: _knock(source, unit.address, replication) for unit in units}
-    return PairSeen(units=tuple(units), holders=watch.samples, replication_from_clients=knocked)
+    port = settings_of(lab).heartbeat_udp_port
+    heard = {unit.name: ask_udp(source, unit.address, port) for unit in units} if port is not None else {}
+    return PairSeen(units=tuple(units), holders=watch.samples, replication_from_clients=knocked, heartbeat=heard)
 
 
 def table_of(pair: HasBalancerPair, unit: str, vip: Vip) -> dict[str, str]:
     """Return the persistence table of one VIP on one unit: the node of each source."""
     nodes = {server.id: server.node for server in vip.real_server}
     return {entry.source: nodes.get(entry.server_id, "") for entry in pair.unit(unit).balancer.table(vip.name)}
+
+
+def ask_udp(source: str, address: str, port: int) -> str:
+    """Say what becomes of a datagram to a UDP port: answered, refused (ICMP said so), or silent, which proves nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.bind((source, 0))
+        asking.settimeout(KNOCK_S)
+        try:
+            asking.connect((address, port))
+            asking.send(b"\0")
+            asking.recv(1)
+        except ConnectionRefusedError:
+            return "refused"
+        except TimeoutError:
+            return "silent"
+    return "answered"
 
 
 def _look_at_unit(lab: Lab, pair: HasBalancerPair, name: str) -> UnitSeen:
