@@ -25,7 +25,8 @@ class Takeover(msgspec.Struct, frozen=True, kw_only=True):
     """One failure as the clients of one VIP saw it: for the report too.
 
     `outage_s`: by side, the longest time without an answer to a probe; None when none came any more. `entries_kept` of
-    `entries`: persistence entries that the survivor had, for the same nodes. `sources_kept` of `sources`: visitors that met
+    `entries`: entries of sources that came since both units were whole, which the survivor had for the same nodes;
+    `older_entries_kept` of `older_entries` those of all other sources. `sources_kept` of `sources`: visitors that met
     the same node after as before. `waiting`: operations that were under way when the unit failed and were not answered.
     `delivered_late`: copies of messages that the failed unit still held, and delivered when it was there again, after later
     messages of the same patient had been acknowledged: nothing is lost, but old data may be put over new.
@@ -37,6 +38,8 @@ class Takeover(msgspec.Struct, frozen=True, kw_only=True):
     finest_s: float
     entries: int
     entries_kept: int
+    older_entries: int
+    older_entries_kept: int
     sources: int
     sources_kept: int
     moved: tuple[str, ...]
@@ -97,7 +100,7 @@ def judge_takeover(
     acknowledged, waiting = sum(one.acknowledged for one in takeovers), sum(one.waiting for one in takeovers)
     return passed(
         f"without an answer: {worst}; {kept} of {entries} entries kept; of {acknowledged} acknowledged none lost or doubled, "
-        f"{waiting} waited for an answer when a unit failed{_late(takeovers)}. {STANDS_IN}",
+        f"{waiting} waited for an answer when a unit failed{_late(takeovers)}{_older(takeovers)}. {STANDS_IN}",
         **numbers,
     )
 
@@ -123,17 +126,20 @@ def takeover_of(
     fates = fates_of(stored, receipts)
     before, after = episode.entries_before.get(vip, {}), episode.entries_after.get(vip, {})
     met = _met(episode, operations, episode.addresses(vip, probes=False))
+    acknowledged = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
+    came = set(acknowledged.filter(pl.col("ended_ns") < episode.called_ns)["source"].cast(pl.String).to_list())
+    kept = {source for source, node in before.items() if after.get(source) == node}
     moved = tuple(
         f"{source}: {first} then {then}" for source, (first, then) in met.items() if first and then and first != then
     )
     indeterminate = operations.filter(pl.col("outcome") == int(Outcome.INDETERMINATE))
     under_way = indeterminate.filter((pl.col("begun_ns") <= episode.begun_ns) & (pl.col("ended_ns") >= episode.called_ns))
-    acknowledged = operations.filter(pl.col("outcome") == int(Outcome.ACKNOWLEDGED))
     gaps = {side: _gaps(episode, acknowledged, episode.addresses(vip, side=side, probes=True)) for side in SIDES}
     return Takeover(
         how=episode.how, victim=episode.victim,
         outage_s={side: outage for side, (outage, _) in gaps.items()}, finest_s=max(finest for _, finest in gaps.values()),
-        entries=len(before), entries_kept=sum(after.get(source) == node for source, node in before.items()),
+        entries=len(before.keys() & came), entries_kept=len(kept & came),
+        older_entries=len(before.keys() - came), older_entries_kept=len(kept - came),
         sources=sum(bool(first) for first, _ in met.values()),
         sources_kept=sum(bool(first) and first == then for first, then in met.values()), moved=moved[:5],
         acknowledged=acknowledged.height, indeterminate=indeterminate.height, waiting=under_way.height,
@@ -150,6 +156,17 @@ def takeover_of(
 def _late(takeovers: Sequence[Takeover]) -> str:
     late = [f"{one.delivered_late} when the unit {one.how} was there again" for one in takeovers if one.delivered_late]
     return f"; copies that were delivered late, after newer ones of the patient: {listed(late)}" if late else ""
+
+
+def _older(takeovers: Sequence[Takeover]) -> str:
+    """Say which older entries the survivor did not have: HAProxy never teaches one that changes while it is reloaded."""
+    gone = [
+        f"{one.older_entries - one.older_entries_kept} of {one.older_entries} ({one.how})"
+        for one in takeovers
+        if one.older_entries_kept < one.older_entries
+    ]
+    told = "entries from before, perhaps made while the balancer was reloaded, that the other unit did not have"
+    return f"; {told}: {listed(gone)}" if gone else ""
 
 
 def _broken(one: Takeover, limit_s: float) -> list[str]:

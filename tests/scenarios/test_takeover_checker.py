@@ -103,6 +103,22 @@ def test_a_lost_entry_and_a_lost_message_fail(history: History, journal: History
     assert "1 of 2 entries were lost" in judge(without).reason
 
 
+def test_an_older_entry_that_was_never_taught_is_told_and_a_new_one_fails(
+    history: History, journal: History, operations: list[Operation]
+) -> None:
+    stale = msgspec.structs.replace(EPISODE, entries_before={"HL7": {ONE: "n1", TWO: "n2", "10.0.0.9": "n2"}})
+    seen = history(*operations)
+    receipts = journal(*(receipt(one.key) for one in operations))
+    found = takeover_of("HL7", stale, seen, seen, receipts)
+    assert (found.entries, found.entries_kept, found.older_entries, found.older_entries_kept) == (2, 2, 1, 0)
+    finding = judge(found)
+    assert finding.verdict == "pass"
+    assert "that the other unit did not have: 1 of 1 (killed)" in finding.reason
+    came = history(*operations, visited(3000, "10.0.0.9", 6, "n2"))
+    new = takeover_of("HL7", stale, came, came, journal(*(receipt(one.key) for one in operations), receipt(3000)))
+    assert "1 of 3 entries were lost" in judge(new).reason
+
+
 def test_what_was_not_seen_is_unknown(history: History, journal: History, operations: list[Operation]) -> None:
     whole = taken_over(history, journal, operations)
     assert judge(msgspec.structs.replace(whole, has_effect=False)).verdict == "unknown"
