@@ -22,7 +22,7 @@ from scenarios.checkers.calm import shared
 from scenarios.checkers.latency import ClassLatency
 from scenarios.checkers.load import classes_of
 from scenarios.checkers.recorded import failed_of, missing, torn
-from scenarios.checkers.saturation import Evidence, at_their_limit, is_count, told
+from scenarios.checkers.saturation import MANY_LATE, Evidence, at_their_limit, is_count, nearest_when_all_wait, told
 from scenarios.findings import Finding, Values, failed, listed, passed, unknown
 from scenarios.frames import Frame, columns
 from scenarios.load.records import Fate, WaitedFor
@@ -240,9 +240,14 @@ def _bend(vip: Vip, step: Step) -> str:
 
 
 def _evidence(vip: Vip, step: Step) -> tuple[Evidence, ...]:
-    """Return what was at its limit. Clients that were all busy because each took longer are a consequence, and no limit."""
+    """Return what was at its limit. Clients that were all busy because each took longer are a consequence, and no limit: what
+    they waited for is nearest to its own.
+    """  # noqa: D205
     late_by_clients = step.late_by_clients if step.has_too_few_clients else 0.0
-    return at_their_limit(step.parts, vip, late_by_generator=step.late_by_generator, late_by_clients=late_by_clients)
+    found = at_their_limit(step.parts, vip, late_by_generator=step.late_by_generator, late_by_clients=late_by_clients)
+    if not found and step.late_by_clients > MANY_LATE:
+        return nearest_when_all_wait(step.parts)
+    return found
 
 
 def _busy_clients(own: pl.DataFrame, step: Step) -> float:

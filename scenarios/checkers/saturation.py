@@ -10,7 +10,9 @@ The ranking, and why:
 4. *CPU of balancer or node*: the balancer's threads (its own idle figure, and the kernel's count where that can be read), a
    service's process at one core; the one nearest to its limit first.
 5. *Signs of a node's waiting*: late wake-ups of its event loop, connections waiting to be accepted.
-6. *Clients*: all were busy and nothing else was at its limit: there were too few of them for this rate. Only where each
+6. *Nearly all cores busy* while all clients waited, and no other sign: where everybody waits, what is nearest to its limit is
+   the limit, and parts that share few cores wait for each other before the last of them is busy.
+7. *Clients*: all were busy and nothing else was at its limit: there were too few of them for this rate. Only where each
    arrival took hardly longer than usual: clients that are busy because something is slow are no part at its limit.
 """
 
@@ -42,6 +44,7 @@ OFTEN = 0.2  # of the time: a limit touched once is no saturation
 BUSY_CORES = 0.9  # of one core, for a process of one event loop
 IDLE_SHARE = 0.1  # below which the balancer's threads have no time left
 MACHINE_BUSY_SHARE = 0.95
+MACHINE_NEARLY_BUSY_SHARE = 0.75  # below, whatever the clients waited for was something else
 LAG_S = 0.05
 MANY_WAITING = 4  # connections to be accepted: one or two are only caught between their coming and their being taken
 MANY_LATE = 0.2  # of the arrivals: clients were all busy, whatever the reason
@@ -84,6 +87,11 @@ def at_their_limit(
         words = f"{late_by_clients:.0%} of the arrivals found no free client"
         found.append(Evidence(_CLIENTS, -late_by_clients, "generator", "harness", words))
     return tuple(sorted(found))
+
+
+def nearest_when_all_wait(parts: PartsSeen) -> tuple[Evidence, ...]:
+    """Return the machine's cores as the limit where nearly all were busy: for a time in which every client waited."""
+    return tuple(_machine(parts, MACHINE_NEARLY_BUSY_SHARE))
 
 
 def is_count(sign: Evidence) -> bool:
@@ -132,8 +140,9 @@ def _count(what: str, samples: Sequence[tuple[tuple[int | None, int], float]], o
         yield Evidence(_COUNT, -used / limit, BALANCER, "balancer", words)
 
 
-def _machine(parts: PartsSeen) -> Iterator[Evidence]:
-    if not is_full(parts):
+def _machine(parts: PartsSeen, busy_share: float = MACHINE_BUSY_SHARE) -> Iterator[Evidence]:
+    share = _machine_busy_share(parts)
+    if share < busy_share:
         return
     cores = parts.machine[-1].cores
     used = parts.mean_cores()
@@ -142,9 +151,9 @@ def _machine(parts: PartsSeen) -> Iterator[Evidence]:
         used[STRANGERS] = strange
     ranked = sorted(used.items(), key=lambda item: -item[1])
     others = ", ".join(f"{part} {cpu:.2f}" for part, cpu in ranked[1:6] if cpu >= 0.01) or "nobody"
-    share = _machine_busy_share(parts)
     part, most = ranked[0] if ranked else (MACHINE, 0.0)
-    words = f"it used {most:.2f} of the machine's {cores} cores, all busy ({share:.0%}), and shared them with {others}"
+    busy = "all busy" if share >= MACHINE_BUSY_SHARE else "nearly all busy while every client waited"
+    words = f"it used {most:.2f} of the machine's {cores} cores, {busy} ({share:.0%}), and shared them with {others}"
     yield Evidence(_MACHINE, -share, part, subject_of(part), words)
 
 

@@ -138,6 +138,21 @@ def test_too_few_clients_are_the_limit_only_where_arrivals_take_no_longer_than_u
     assert (finding.verdict, "nothing was seen to be at its limit" in finding.reason) == ("unknown", True)
 
 
+def test_cores_that_are_nearly_all_busy_while_every_client_waits_are_the_limit() -> None:
+    nearly = parts(machine=machine(busy=3.3))
+    finding = judge_knee(
+        VIP, [step(40), bent(80, nearly, late_by_clients=0.42, busy_clients=32, usual_clients=2)], required_per_s=30
+    )
+    assert finding.verdict == "pass"
+    assert "of the machine's 4 cores, nearly all busy while every client waited (82%)" in finding.reason
+    waiting_for_nobody_knows_what = bent(
+        80, parts(machine=machine(busy=2.9)), late_by_clients=0.42, busy_clients=32, usual_clients=2
+    )
+    assert judge_knee(VIP, [step(40), waiting_for_nobody_knows_what], required_per_s=30).verdict == "unknown"
+    with_free_clients = bent(80, nearly, late_by_clients=0.1, busy_clients=32, usual_clients=2)
+    assert judge_knee(VIP, [step(40), with_free_clients], required_per_s=30).verdict == "unknown"
+
+
 def test_busy_clients_are_counted_and_those_that_the_rate_would_keep_busy(history: History, tmp_path: Path) -> None:
     records = [
         one if one.rate_milli == 10_000 else one._replace(ended_ns=one.begun_ns + 100 * MS) for one in stepped()
