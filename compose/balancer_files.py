@@ -13,9 +13,9 @@ from lbconfig.site import Site
 from .container_balancer import FALLBACKS_FILE
 from .lab import LabError
 from .layout import LAB, UnitFiles, authority_file, open_files
+from .server_states import forget_states
 
 CHECK_PROGRAM = "/usr/local/sbin/haproxy-answers"  # in the image
-_NO_STATES = "1\n"  # the format's version, and nothing: no state is known before the first start
 UnitEditor = Callable[[str, str, str], str]
 
 
@@ -46,7 +46,7 @@ def write_balancer_files(site: Site, run: Path, edit: UnitEditor = _as_rendered)
         files = UnitFiles(run, unit.name)
         inside = UnitFiles(Path(LAB), unit.name)
         files.directory.mkdir(parents=True, exist_ok=True)
-        files.server_states.write_text(_NO_STATES)
+        forget_states(files.server_states)
         files.ca.write_bytes(authority_file(run).read_bytes())
         runtime = haproxy.Runtime(
             runtime_socket=str(inside.runtime_socket), fd_limit=open_files(), server_state_file=str(inside.server_states),

@@ -15,6 +15,7 @@ from .control_socket import ask
 from .lab import BalancerUnit, LabError, PairPath, UnitFailure
 from .layout import UnitFiles, tester_socket
 from .limits import LabTimeouts
+from .server_states import reload_with_states
 
 _ACTIVE_FOR_S = 1.0  # how long a unit that answered for the VIPs is taken to have them still
 _SETTLED_S = 10.0  # after so long, two units that have the VIPs will keep them
@@ -69,12 +70,12 @@ class ContainerPair:
         """
         unit = self.active_unit()
         files = UnitFiles(self._run, unit)
+        master = MasterCli(files.master_socket)
         try:
             if self.site.balancer.keep_server_states:
-                written = files.server_states.with_suffix(".new")  # whole or not at all: HAProxy reads whatever is there
-                written.write_text(self._units[unit].balancer.server_states())
-                written.replace(files.server_states)
-            MasterCli(files.master_socket).reload()
+                reload_with_states(master, self._units[unit].balancer, files.server_states)
+            else:
+                master.reload()
         except BalancerError as error:
             raise LabError(f"{unit}: expected its HAProxy to reload, found {error}") from error
 

@@ -19,6 +19,7 @@ from .lab import Defects, LabError
 from .limits import LabTimeouts
 from .native_nodes import RelayPoint, last_lines
 from .ports import check_free
+from .server_states import forget_states, reload_with_states
 
 _PROCESS = "haproxy"
 _USUAL_PLACES = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"  # an ordinary user's PATH leaves out sbin
@@ -96,7 +97,7 @@ class NativeBalancer:
             runtime_socket=str(self._runtime_socket), fd_limit=fd_limit, server_state_file=str(self._state_file),
             ca_file=str(self._ca_file),
         )  # fmt: skip
-        self._state_file.write_text("1\n")  # the format's version, and nothing: no state is known before the first start
+        forget_states(self._state_file)
         self._own_endpoints = [(self._site.balancer.address, runtime.peer_port)]
         try:
             text = render(self._site, runtime)
@@ -150,18 +151,14 @@ class NativeBalancer:
 
         Where the site keeps states, they are saved first: that is the work of whoever reloads, as on the appliance.
         """
+        master = MasterCli(self._master_socket)
         try:
             if self._site.balancer.keep_server_states:
-                self._save_states()
-            MasterCli(self._master_socket).reload()
+                reload_with_states(master, self.api, self._state_file)
+            else:
+                master.reload()
         except BalancerError as error:
             raise LabError(f"haproxy: expected to reload, found {error}\n{self._log()}") from error
-
-    def _save_states(self) -> None:
-        """Write what the new process is to take up: whole or not at all, for it reads whatever is there."""
-        written = self._state_file.with_suffix(".new")
-        written.write_text(self.api.server_states())
-        written.replace(self._state_file)
 
     def _through(self, relay: RelayPoint, text: str) -> str:
         vip = self._site.vip_of(relay.endpoint.service)

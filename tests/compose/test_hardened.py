@@ -81,6 +81,8 @@ def test_drain_halt_and_health_outlive_a_reload(hardened: Site, tmp_path: Path) 
         lab.reload_balancer()
         assert states(lab) == before
         assert (before["HL71"][0], before["DICOM1"][0]) == ("DRAIN", "MAINT")
+        kept = lab.configuration_file.with_name("server-states")
+        assert kept.read_text() == "1\n"  # a HAProxy that starts afresh later must not take up a halt that was undone
         lab.balancer.online("HL7", "HL71")
         lab.balancer.online("DICOM", "DICOM1")
         lab.reload_balancer()
