@@ -227,7 +227,7 @@ def _health_check_plants(site: Site) -> tuple[Plant, ...]:
                     "the health check asks for a page that there is not",
                     "REACH-1",
                     vip.name,
-                    (r"^(\s*http-check send meth GET uri) \S+", r"\1/nothing"),
+                    (r"^(\s*http-check send meth GET uri) \S+", r"\1 /nothing"),
                 )
             )
         if vip.service == "dmwl" and check.kind != "connect":
