@@ -20,7 +20,7 @@ from scenarios.takeovers import HolderSample, PairSeen, ServerKey, UnitSeen
 LOOK_EVERY_S = 0.1
 KNOCK_S = 1.0
 KNOCKS = 3
-UNIT_FILES = ("haproxy.cfg", "keepalived.conf", "filter.rules")
+UNIT_FILES = ("haproxy.cfg", "keepalived.conf", "filter.rules", "way-back.sh")
 _CERTIFICATE = re.compile(r"\b(?:crt|ca-file|crt-list)\s+(\S+)")
 
 
@@ -147,11 +147,11 @@ def _look_at_unit(lab: Lab, pair: HasBalancerPair, name: str) -> UnitSeen:
 
 
 def _certificates(configuration: Path) -> dict[str, str]:
-    """Return the digests of the files that a configuration names as certificates, by the names of the files."""
+    """Return the digests of the files that a configuration names as certificates, by path; those beside it by name alone."""
     found: dict[str, str] = {}
     for name in _named(configuration.read_text().splitlines()):
         path = Path(name)
-        found[path.name] = sha256(path) if path.is_file() else ""
+        found[path.name if path.parent == configuration.parent else name] = sha256(path) if path.is_file() else ""
     return found
 
 

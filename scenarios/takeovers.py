@@ -29,7 +29,7 @@ class UnitSeen(msgspec.Struct, frozen=True, kw_only=True):
     """One unit at rest.
 
     `files` are the texts of its configuration by file name; `certificates` the SHA-256 of every file that its haproxy.cfg
-    names as a certificate, by that name (empty where it cannot be read).
+    names as a certificate, by its path, or its name where it lies beside (empty where it cannot be read).
     """
 
     name: str

@@ -75,6 +75,9 @@ def _returned(episode: UnitEpisode, watched_at_least_s: float) -> tuple[dict[str
     watched_s = seconds(episode.observed_ns - episode.ended_ns)
     taken = [sample for sample in after if episode.victim in sample.holders]
     found = {"watched_s": watched_s, "looks": len(after), "looks_at_a_failback": len(taken)}
+    away = [sample for sample in episode.holders if episode.called_ns <= sample.at_ns < episode.ending_ns]
+    if away and all(episode.victim in sample.holders for sample in away):
+        return found, [], [f"a return of {episode.victim}: nobody took the VIPs from it while it failed ({episode.how})"]
     if taken:
         at_s = seconds(taken[0].at_ns - episode.ending_ns)
         return found, [f"{episode.victim} ({episode.how}) took the VIPs back {at_s:.1f} s after it was mended"], []

@@ -11,6 +11,7 @@ from scenarios.takeovers import PairSeen, ServerKey, UnitSeen
 
 OWN_BY_DESIGN = re.compile(r"^(priority|router_id|unicast_src_ip|localpeer|vrrp_startup_delay)\b")
 _SHOWN_CHARACTERS = 90
+_DIGEST_CHARACTERS = 12
 
 
 def judge_same_units(names: tuple[str, ...], seen: PairSeen, *, samples_at_least: int) -> Finding:
@@ -52,6 +53,8 @@ def judge_same_units(names: tuple[str, ...], seen: PairSeen, *, samples_at_least
         return failed("balancer", f"{' and '.join(names)} differ: {listed(differences, 3)}", **numbers)
     if len(seen.holders) < samples_at_least or len(names) < 2:
         return unknown(f"only {len(seen.holders)} looks at who has the VIPs, on {len(names)} units", **numbers)
+    if unread := _unread(seen.units):
+        return unknown(f"not compared, because it could not be read: {listed(unread, 3)}", **numbers)
     silent = [f"{unit}: {words}" for unit, words in measured["heartbeat_port"].items() if "unknown" in words]
     told = [f"heartbeat {listed(silent)}"] if silent else []
     told += [f"different by design: {listed(measured['different_by_design'], 3)}"] if measured["different_by_design"] else []
@@ -116,9 +119,15 @@ def _differences(units: tuple[UnitSeen, ...]) -> Iterator[str]:
         local = [f"{unit.name} {name}" for unit, found in ((one, lines), (other, others)) for name in _strangers(found)]
         if local:
             yield f"{file}: {listed(local)} calls itself by another unit's name"
-    for name in sorted({*one.certificates, *other.certificates}):
-        if one.certificates.get(name) != other.certificates.get(name):
-            yield f"the certificate {name} is not the same file on both"
+    for name in sorted(one.certificates.keys() & other.certificates.keys()):  # what one alone names is a line that differs
+        mine, theirs = one.certificates[name], other.certificates[name]
+        if mine and theirs and mine != theirs:
+            digests = f"{mine[:_DIGEST_CHARACTERS]}… on {one.name}, {theirs[:_DIGEST_CHARACTERS]}… on {other.name}"
+            yield f"the certificate file {name} is not the same on both (SHA-256 {digests})"
+
+
+def _unread(units: tuple[UnitSeen, ...]) -> list[str]:
+    return [f"{name} of {unit.name}" for unit in units for name, digest in unit.certificates.items() if not digest]
 
 
 def _servers(one: UnitSeen, other: UnitSeen) -> Iterator[str]:
@@ -169,6 +178,7 @@ def normalised(unit: UnitSeen, other: UnitSeen, file: str) -> list[tuple[str, st
             line = re.sub(rf"(?<![\d.]){re.escape(whom.address)}(?![\d.])", f"<{what} address>", line)
         if not raw[0].isspace():
             section = line
+            lines.append(("", line))  # a section that one unit alone has, or a rule: packet filters have no sections
         else:
             lines.append((section, line))
     return lines

@@ -27,18 +27,24 @@ listen HL7
 KEEPALIVED = (
     "vrrp_instance preflight {{\n    priority {priority}\n    unicast_src_ip {address}\n    10.0.0.101/24 dev eth0\n}}\n"
 )
+FILTER = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -s {other}/32 -p 112 -j ACCEPT\nCOMMIT\n"
 SERVERS = (ServerKey("HL7", "HL71", 1, "10.0.0.150", 6667, 100), ServerKey("HL7", "HL72", 2, "10.0.0.151", 6667, 100))
 ONE_HOLDER = tuple(HolderSample(at, ("lb-1",)) for at in range(10))
 
 
 def unit(name: str, **changes: object) -> UnitSeen:
-    address = {"lb-1": "10.0.0.1", "lb-2": "10.0.0.2"}[name]
     other = {"lb-1": "lb-2", "lb-2": "lb-1"}[name]
+    addresses = {"lb-1": "10.0.0.1", "lb-2": "10.0.0.2"}
+    address = addresses[name]
     text = HAPROXY.format(own=name, address=address, timeout="43200s")
     priority = {"lb-1": 150, "lb-2": 100}[name]
     seen = UnitSeen(
         name=name, address=address, version="3.0.11",
-        files={"haproxy.cfg": text, "keepalived.conf": KEEPALIVED.format(priority=priority, address=address)},
+        files={
+            "haproxy.cfg": text,
+            "keepalived.conf": KEEPALIVED.format(priority=priority, address=address),
+            "filter.rules": FILTER.format(other=addresses[other]),
+        },
         peers=(
             PeerSeen(name=name, is_local=True, address=f"{address}:7778", status="NONE"),
             PeerSeen(name=other, is_local=False, address="10.0.0.2:7778", status="ESTA"),
@@ -84,6 +90,9 @@ def test_what_one_unit_alone_has_by_design_is_listed_as_such() -> None:
         (unit("lb-2", servers=SERVERS[:1]), "HL7/HL72: id 2, 10.0.0.151:6667, weight 100 on lb-1, none on lb-2"),
         (edited("haproxy.cfg", "43200s", "43s"), "[listen HL7] timeout server 43s"),
         (edited("haproxy.cfg", "localpeer lb-2", "localpeer lb-1"), "calls itself by another unit's name"),
+        (edited("haproxy.cfg", "listen HL7", "listen HL7-new"), "only lb-1 has listen HL7"),
+        (edited("filter.rules", "COMMIT", "-A INPUT -s 198.18.0.0/15 -j DROP\nCOMMIT"),
+         "filter.rules: only lb-2 has -A INPUT -s 198.18.0.0/15 -j DROP"),
         (edited("keepalived.conf", "    10.0.0.101/24 dev eth0\n", ""), "only lb-1 has [vrrp_instance preflight {] 10.0.0"),
     ],
 )  # fmt: skip
@@ -95,7 +104,19 @@ def test_each_difference_fails_the_balancer(second: UnitSeen, words: str) -> Non
 
 def test_another_certificate_on_one_unit_fails() -> None:
     first, second = unit("lb-1", certificates={"site.pem": "aa"}), unit("lb-2", certificates={"site.pem": "bb"})
-    assert "certificate site.pem is not the same" in pair(units=(first, second)).reason
+    finding = pair(units=(first, second))
+    assert (finding.verdict, finding.subject) == ("fail", "balancer")
+    assert finding.reason == (
+        "lb-1 and lb-2 differ: the certificate file site.pem is not the same on both (SHA-256 aa… on lb-1, bb… on lb-2)"
+    )
+
+
+def test_a_certificate_that_nobody_could_read_is_unknown() -> None:
+    first, second = unit("lb-1", certificates={"site.pem": ""}), unit("lb-2", certificates={"site.pem": ""})
+    finding = pair(units=(first, second))
+    assert finding.verdict == "unknown"
+    assert "could not be read: site.pem of lb-1; site.pem of lb-2" in finding.reason
+    assert pair(units=(unit("lb-1", certificates={"site.pem": "aa"}), second)).verdict == "unknown"
 
 
 def test_two_holders_at_rest_and_an_open_replication_port_fail() -> None:
@@ -195,6 +216,13 @@ def test_a_primary_that_takes_the_vips_back_fails() -> None:
     finding = holders([failure(holder_after="lb-1")], CUTS)
     assert (finding.verdict, finding.subject) == ("fail", "balancer")
     assert "lb-1 (killed) took the VIPs back 1.0 s after it was mended" in finding.reason
+
+
+def test_a_primary_that_nobody_took_the_vips_from_did_not_come_back() -> None:
+    kept = tuple(HolderSample(at * SECOND, ("lb-1",)) for at in range(1, 20))
+    finding = holders([failure(how="haproxy-hung", holders=kept)], CUTS)
+    assert finding.verdict == "unknown"
+    assert "nobody took the VIPs from it while it failed (haproxy-hung)" in finding.reason
 
 
 @pytest.mark.parametrize(
