@@ -37,7 +37,8 @@ ANSWERS_AGAIN_S = 6.0  # how much longer than allowed a takeover is waited for: 
 RECOVERED_WITHIN_S = 10.0
 WATCHED_AFTER_S = 3.2  # several advertisements and checks
 WHOLE_WITHIN_S = 30.0
-CUT_S = 3.0
+CUT_S = 3.0  # or longer, where the units would not have noticed by then
+CUT_ADVERTS = 5  # a backup waits for three, and up to one more by its priority
 TABLE_EVERY_S = 0.05
 
 
@@ -202,11 +203,12 @@ def cut_paths(run: Run, which: Literal["replication", "heartbeat", "all"]) -> Cu
     if not isinstance(lab, CanCutPaths):
         raise MissingAbilityError("cut the paths between the units of a pair")
     await_whole(run, lab)
+    cut_s = max(CUT_S, CUT_ADVERTS * settings_of(lab).advert_interval_s)
     with HolderWatch(lab) as watch:
         try:
             lab.cut_paths(which)
             begun_ns = time.monotonic_ns()
-            wait_until(lambda: False, CUT_S)
+            wait_until(lambda: False, cut_s)
         finally:
             ending_ns = time.monotonic_ns()
             lab.mend_paths()

@@ -171,14 +171,17 @@ def _older(takeovers: Sequence[Takeover]) -> str:
 
 def _broken(one: Takeover, limit_s: float) -> list[str]:
     words = []
-    for side, outage_s in one.outage_s.items():
-        if outage_s is None:
-            words.append(f"{one.victim} {one.how}: no answer to {side} clients any more")
-        elif outage_s > limit_s:
-            words.append(
-                f"{one.victim} {one.how}: {outage_s:.2f} s without an answer to {side} clients, the limit is {limit_s:g} s"
-            )
-    if one.sources_kept < one.sources:
+    silent = [side for side, outage_s in one.outage_s.items() if outage_s is None]
+    if silent:
+        why = "" if one.has_effect else "the other unit did not take over: "
+        words.append(f"{one.victim} {one.how}: {why}no answer to {' and '.join(silent)} clients any more")
+    late = [
+        f"{outage_s:.2f} s to {side} clients" for side, outage_s in one.outage_s.items() if outage_s and outage_s > limit_s
+    ]
+    if late:
+        words.append(f"{one.victim} {one.how}: without an answer for {' and '.join(late)}, the limit is {limit_s:g} s")
+    is_answered = len(silent) < len(one.outage_s)  # where nobody was, no source met any node, which is all said
+    if is_answered and one.sources_kept < one.sources:
         gone = f"{one.sources - one.sources_kept} of {one.sources} sources did not meet their node again"
         words.append(f"{one.victim} {one.how}: {gone}{': ' + listed(list(one.moved), 2) if one.moved else ''}")
     if one.entries_kept < one.entries:

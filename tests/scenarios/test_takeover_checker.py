@@ -82,9 +82,16 @@ def test_a_takeover_in_time_that_keeps_everything_passes(
 def test_a_long_outage_on_one_side_fails_and_so_does_one_that_never_ends(history: History, journal: History) -> None:
     late = judge(taken_over(history, journal, [*probed(1, PROBE, 10, 11), *probed(201, ROUTED_PROBE, 10, 12.6), *VISITS]))
     assert (late.verdict, late.subject) == ("fail", "balancer")
-    assert "lb-1 killed: 2.60 s without an answer to routed clients, the limit is 1.5 s" in late.reason
+    assert "lb-1 killed: without an answer for 2.60 s to routed clients, the limit is 1.5 s" in late.reason
     never = judge(taken_over(history, journal, [*probed(1, PROBE, 10, 11), *probed(201, ROUTED_PROBE, 10, 99), *VISITS]))
     assert "no answer to routed clients any more" in never.reason
+
+
+def test_a_unit_that_nobody_takes_over_from_is_told_so_and_no_more(history: History, journal: History) -> None:
+    gone = taken_over(history, journal, [*probed(1, PROBE, 10, 99), *probed(201, ROUTED_PROBE, 10, 99), *VISITS[:2]])
+    assert judge(msgspec.structs.replace(gone, has_effect=False)).reason == (
+        "lb-1 killed: the other unit did not take over: no answer to local and routed clients any more"
+    )
 
 
 def test_a_source_that_meets_another_node_fails(history: History, journal: History, operations: list[Operation]) -> None:
