@@ -90,6 +90,7 @@ class Defects(msgspec.Struct, frozen=True, kw_only=True):
     misbehaviour: tuple[MisbehavingService, ...] = ()
     relays: tuple[Relayed, ...] = ()
     expired_certificates: tuple[str, ...] = ()  # the nodes
+    other_authority: tuple[str, ...] = ()  # the units of a pair that verify the nodes' certificates against another CA's
     pages: tuple[tuple[str, int], ...] = ()
     sent_from: tuple[SentFrom, ...] = ()
     not_admitted: tuple[str, ...] = ()  # the nodes that the receiver on the clients' side turns away

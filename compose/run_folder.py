@@ -25,7 +25,7 @@ from .configuration import through_relay, unit_editor
 from .container_node import NodeFile, write_node_file
 from .keeper_client import CHECKOUT
 from .lab import Defects, LabError
-from .layout import LAB, LOAD_MASTER, NODE_UID, ROUTER, TESTER, WORKERS, keeper_socket, node_folder, site_file
+from .layout import LAB, LOAD_MASTER, NODE_UID, ROUTER, TESTER, WORKERS, UnitFiles, keeper_socket, node_folder, site_file
 from .native_nodes import endpoints_of
 from .simulated_nodes import certificate_names, check_defects, simulated_node
 
@@ -110,6 +110,8 @@ def write_run_folder(site: Site, text: str, run: Path, defects: Defects) -> None
         return planted(unit, file, _through_relays(site, rendered, relay_ports) if file == _HAPROXY else rendered)
 
     write_balancer_files(site, run, edit)
+    for unit in defects.other_authority:
+        LabAuthority(UnitFiles(run, unit).ca.parent)  # over the copy of the one that issued the nodes' certificates
 
 
 def receiver_of(site: Site) -> str:

@@ -71,10 +71,15 @@ def check_defects(site: Site, defects: Defects) -> None:
     for node, service in named:
         if (node, service) not in endpoints:
             raise LabError(f"defect of {node}/{service}: expected a service of the site, found none such")
-    for what, wanted in (("expired certificate", defects.expired_certificates), ("not admitted", defects.not_admitted)):
-        for node in wanted:
-            if node not in nodes:
-                raise LabError(f"{what}: expected one of {', '.join(sorted(nodes))}, found {node}")
+    units = {unit.name for unit in site.balancer.unit}
+    for what, known, wanted in (
+        ("expired certificate", nodes, defects.expired_certificates),
+        ("not admitted", nodes, defects.not_admitted),
+        ("other authority", units, defects.other_authority),
+    ):
+        for name in wanted:
+            if name not in known:
+                raise LabError(f"{what}: expected one of {', '.join(sorted(known)) or 'a pair'}, found {name}")
 
 
 def _misbehaviour_of(node: str, defects: Defects) -> dict[ServiceKind, tuple[Misbehaviour, ...]]:

@@ -13,6 +13,7 @@ from scenarios.catalogue import BY_ID, LAB_ABILITIES, PROFILES, profile_of
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_SITE = ROOT / "lbconfig" / "sites" / "loopback.toml"
 HARDENED_SITE = ROOT / "lbconfig" / "sites" / "hardened_loopback.toml"
+PAIR_HARDENED_SITE = ROOT / "lbconfig" / "sites" / "hardened.toml"
 TRANSPARENT_SITE = ROOT / "lbconfig" / "sites" / "transparent.toml"
 PROXIED_SITE = ROOT / "lbconfig" / "sites" / "proxied_loopback.toml"
 DEFAULT_OUT = Path("out") / "report"

@@ -30,7 +30,12 @@ def pair_defects(site: Site) -> tuple[PairDefect, ...]:
     if pair is None:
         return ()
     first, second = site.balancer.unit
-    return (*_of_setup(site, first, second), *_of_tables(site, pair.replication_port), *_of_takeover(site, first, second))
+    return (
+        *_of_setup(site, first, second),
+        *_of_certificates(site, second),
+        *_of_tables(site, pair.replication_port),
+        *_of_takeover(site, first, second),
+    )
 
 
 def _of_setup(site: Site, first: Unit, second: Unit) -> tuple[PairDefect, ...]:
@@ -56,6 +61,18 @@ def _of_setup(site: Site, first: Unit, second: Unit) -> tuple[PairDefect, ...]:
         _defect("replication-blocked", "a packet filter between the units drops the replication of tables", None,
                 UnitEdit(first.name, _FILTER, rf"(-A INPUT -s {two}/32 -p tcp .*) -j ACCEPT", r"\1 -j DROP"),
                 UnitEdit(second.name, _FILTER, rf"(-A INPUT -s {one}/32 -p tcp .*) -j ACCEPT", r"\1 -j DROP")),
+    )  # fmt: skip
+
+
+def _of_certificates(site: Site, second: Unit) -> tuple[PairDefect, ...]:
+    """Return what PAIR-1 must see where units have a certificate at all: a health check verifies the nodes' with it."""
+    if not any(vip.health_check.kind == "https" and vip.health_check.certificate == "verified" for vip in site.vip):
+        return ()
+    return (
+        PairDefect(
+            "other-certificate-on-secondary", "the secondary verifies the nodes against the certificate of another authority",
+            "PAIR-1", None, Defects(other_authority=(second.name,)),
+        ),
     )  # fmt: skip
 
 

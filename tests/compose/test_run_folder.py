@@ -73,6 +73,19 @@ def test_what_a_node_reads_and_writes_is_its_users_and_the_account_is_nobodys_el
     assert (run / "config" / "account.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_unit_with_another_authority_has_a_certificate_that_issued_none_of_the_nodes(site: Site, tmp_path: Path) -> None:
+    run = written(site, tmp_path, Defects(other_authority=("lb-2",)))
+    own, first, second = ((run / place / "ca.pem").read_bytes() for place in ("config", "balancers/lb-1", "balancers/lb-2"))
+    assert own == first
+    assert second.startswith(b"-----BEGIN CERTIFICATE-----")
+    assert second != own
+
+
+def test_another_authority_of_a_unit_that_there_is_not_is_an_error(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="other authority: expected one of lb-1, lb-2, found lb-3"):
+        written(site, tmp_path, Defects(other_authority=("lb-3",)))
+
+
 def test_defects_of_nodes_and_of_the_configuration_are_written_with_it(site: Site, tmp_path: Path) -> None:
     lie = MisbehavingService("mach7-1", "hl7", Misbehaviour.LOSES_EVERY_200TH)
     edit = ConfigurationEdit("HL7", r"^\s*stick on src.*\n", "")

@@ -8,6 +8,7 @@ import pytest
 
 from compose.balancer_files import write_balancer_files
 from compose.configuration import unit_editor
+from compose.lab import Defects
 from lbconfig.site_file import load_site
 from scenarios.options import DEFAULT_SITE
 from scenarios.pair_plants import PairDefect, pair_defects
@@ -39,6 +40,12 @@ def test_a_defect_changes_the_files_of_the_units(defect: PairDefect, tmp_path: P
 
 def test_there_are_at_least_twelve_and_each_has_a_name_of_its_own() -> None:
     assert len({defect.id for defect in DEFECTS}) == len(DEFECTS) >= 12
+
+
+def test_another_certificate_on_the_secondary_needs_a_health_check_that_verifies_with_one() -> None:
+    hardened = {defect.id: defect for defect in pair_defects(load_site(DEFAULT_SITE.with_name("hardened.toml")))}
+    assert hardened.keys() - {defect.id for defect in DEFECTS} == {"other-certificate-on-secondary"}
+    assert hardened["other-certificate-on-secondary"].defects == Defects(other_authority=("lb-2",))
 
 
 def test_a_site_without_a_pair_has_none() -> None:
