@@ -49,7 +49,7 @@ def _of_setup(site: Site, first: Unit, second: Unit) -> tuple[PairDefect, ...]:
         _defect("wrong-localpeer", "the secondary calls itself by the primary's name", None,
                 UnitEdit(second.name, _HAPROXY, rf"^(\s*localpeer) {second.name}$", rf"\1 {first.name}")),
         _defect("server-ids-unequal", "the ids of two real servers are exchanged on the secondary", None,
-                *_exchanged(second, hl7)),
+                *_ids_exchanged(second, hl7)),
         _defect("other-timeouts-on-secondary", "the secondary ends silent web sessions after 43 seconds", None,
                 UnitEdit(second.name, _HAPROXY, rf"(^listen {https.name}\n(?:    .*\n)*?    timeout client) .*$",
                          rf"\1 {SHORT_S}s")),
@@ -117,8 +117,9 @@ def _of_takeover(site: Site, first: Unit, second: Unit) -> tuple[PairDefect, ...
             Defects(unit_configuration=(UnitEdit(second.name, _FILTER, r"^COMMIT$", _shut_out(site, hl7) + "COMMIT"),)),
         ),
         PairDefect(
-            "ids-exchanged", "the secondary leads sources to the other node, because two server ids are exchanged", "PAIR-3",
-            dicom.name, Defects(unit_configuration=_exchanged(second, dicom)),
+            "addresses-exchanged",
+            "the secondary leads sources to the other node, because two servers have each other's address",
+            "PAIR-3", dicom.name, Defects(unit_configuration=_addresses_exchanged(second, dicom, site)),
         ),
     )  # fmt: skip
 
@@ -127,12 +128,21 @@ def _defect(name: str, breaks: str, vip: str | None, *edits: UnitEdit) -> PairDe
     return PairDefect(name, breaks, "PAIR-1", vip, Defects(unit_configuration=edits))
 
 
-def _exchanged(unit: Unit, vip: Vip) -> tuple[UnitEdit, ...]:
+def _ids_exchanged(unit: Unit, vip: Vip) -> tuple[UnitEdit, ...]:
     a, b = vip.real_server[0], vip.real_server[-1]
     spare = max(server.id for server in vip.real_server) + 1000
     steps = ((a.label, a.id, spare), (b.label, b.id, a.id), (a.label, spare, b.id))
     return tuple(
         UnitEdit(unit.name, _HAPROXY, rf"(server {label} \S+ id) {old}\b", rf"\1 {new}") for label, old, new in steps
+    )
+
+
+def _addresses_exchanged(unit: Unit, vip: Vip, site: Site) -> tuple[UnitEdit, ...]:
+    addresses = {node.name: node.address for node in site.node}
+    a, b = vip.real_server[0], vip.real_server[-1]
+    return tuple(
+        UnitEdit(unit.name, _HAPROXY, rf"(server {server.label}) \S+", rf"\1 {addresses[other.node]}:{other.port}")
+        for server, other in ((a, b), (b, a))
     )
 
 

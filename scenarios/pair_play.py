@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from compose.lab import CanCutPaths, CanFailUnits, HasBalancerPair, HasRoutedSources, LabError
 from lbconfig.runtime_api import BalancerError
-from lbconfig.site import Vip
+from lbconfig.site import Node, Vip
 from scenarios.faults import MissingAbilityError
-from scenarios.pair_watch import HolderWatch, pair_of, settings_of, table_of, unlike_whole
+from scenarios.pair_watch import HolderWatch, nodes_led_to, pair_of, settings_of, table_of, unlike_whole
 from scenarios.play import LEAVE_WITHIN_S, wait_until
 from scenarios.run import Run
 from scenarios.takeovers import CutEpisode, Replicated, UnitEpisode, Visitor, Way
@@ -63,7 +63,7 @@ def follow_entries(run: Run, make_talker: TalkerFactory, workload: int) -> dict[
     def on_vip(vip: Vip) -> None:
         talkers = [make_talker(vip, source) for source in run.lab.source_addresses(ENTRIES)]
         answered: dict[str, tuple[str, int]] = {}
-        with _TableWatch(pair, (active, passive), vip) as watch:
+        with _TableWatch(pair, (active, passive), vip, run.site.node) as watch:
             for talker in talkers:
                 operation = talker.say(Attempt(talker.new_identity(), workload=workload))
                 talker.hang_up()
@@ -192,7 +192,8 @@ class Failing:
 
     def _tables(self, unit: str) -> dict[str, Mapping[str, str]]:
         try:
-            return {vip.name: table_of(self._lab, unit, vip) for vip in self._run.site.vip}
+            site, servers = self._run.site, self._lab.unit(unit).balancer.servers()
+            return {vip.name: table_of(self._lab, unit, vip, nodes_led_to(servers, vip.name, site.node)) for vip in site.vip}
         except (BalancerError, LabError):
             return {}
 
@@ -282,8 +283,9 @@ class _Probe:
 class _TableWatch:
     """Reads the tables of one VIP on two units about twenty times a second, and notes when each entry was first there."""
 
-    def __init__(self, pair: HasBalancerPair, units: tuple[str, str], vip: Vip) -> None:
+    def __init__(self, pair: HasBalancerPair, units: tuple[str, str], vip: Vip, nodes: Sequence[Node]) -> None:
         self._pair, self._units, self._vip = pair, units, vip
+        self._behind = {unit: nodes_led_to(pair.unit(unit).balancer.servers(), vip.name, nodes) for unit in units}
         self._first: dict[str, dict[str, tuple[int, str]]] = {unit: {} for unit in units}
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"tables of {vip.name}", daemon=True)
@@ -317,7 +319,7 @@ class _TableWatch:
     def _look(self, at_ns: int | None) -> None:
         for unit in self._units:
             try:
-                table = table_of(self._pair, unit, self._vip)
+                table = table_of(self._pair, unit, self._vip, self._behind[unit])
             except (BalancerError, LabError):
                 continue
             now = at_ns or time.monotonic_ns()

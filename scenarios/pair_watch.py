@@ -6,13 +6,13 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
 from compose.lab import HasBalancerPair, HasRoutedSources, Lab, LabError
-from lbconfig.runtime_api import BalancerError
-from lbconfig.site import Pair, Vip
+from lbconfig.runtime_api import BalancerError, ServerState, TableEntry
+from lbconfig.site import Node, Pair, Vip
 from scenarios.acceptance import sha256
 from scenarios.faults import MissingAbilityError
 from scenarios.takeovers import HolderSample, PairSeen, ServerKey, UnitSeen
@@ -109,10 +109,29 @@ def look_at_pair(lab: Lab, pair: HasBalancerPair, looks_s: float) -> PairSeen:
     return PairSeen(units=tuple(units), holders=watch.samples, replication_from_clients=knocked, heartbeat=heard)
 
 
-def table_of(pair: HasBalancerPair, unit: str, vip: Vip) -> dict[str, str]:
-    """Return the persistence table of one VIP on one unit: the node of each source."""
-    nodes = {server.id: server.node for server in vip.real_server}
-    return {entry.source: nodes.get(entry.server_id, "") for entry in pair.unit(unit).balancer.table(vip.name)}
+def nodes_led_to(servers: Iterable[ServerState], vip: str, nodes: Iterable[Node]) -> dict[str | int, str]:
+    """Return the node behind each of a unit's servers of one VIP, by the labels and by the ids that this unit knows them by.
+
+    Which machine that is the unit alone says: on the other one the same name or id may stand for another.
+    """
+    by_address = {node.address: node.name for node in nodes}
+    own = [server for server in servers if server.vip == vip]
+    by_id: dict[str | int, str] = {server.id: by_address.get(server.address, "") for server in own}
+    return by_id | {server.label: by_id[server.id] for server in own}
+
+
+def led_to(entry: TableEntry, behind: Mapping[str | int, str]) -> str:
+    """Return the node that an entry leads its source to, empty for none, by what is behind a unit's servers.
+
+    An entry names its server twice, and HAProxy goes by the label wherever it has a server of that label.
+    """
+    node = None if entry.server is None else behind.get(entry.server)
+    return behind.get(entry.server_id, "") if node is None else node
+
+
+def table_of(pair: HasBalancerPair, unit: str, vip: Vip, behind: Mapping[str | int, str]) -> dict[str, str]:
+    """Return the persistence table of one VIP on one unit: the node that each source is led to."""
+    return {entry.source: led_to(entry, behind) for entry in pair.unit(unit).balancer.table(vip.name)}
 
 
 def ask_udp(source: str, address: str, port: int) -> str:

@@ -185,7 +185,9 @@ def _broken(one: Takeover, limit_s: float) -> list[str]:
         gone = f"{one.sources - one.sources_kept} of {one.sources} sources did not meet their node again"
         words.append(f"{one.victim} {one.how}: {gone}{': ' + listed(list(one.moved), 2) if one.moved else ''}")
     if one.entries_kept < one.entries:
-        words.append(f"{one.victim} {one.how}: {one.entries - one.entries_kept} of {one.entries} entries were lost")
+        words.append(
+            f"{one.victim} {one.how}: {one.entries - one.entries_kept} of {one.entries} entries were lost or lead elsewhere"
+        )
     words += [
         f"{one.victim} {one.how}: {getattr(one, name)} {name.replace('_', ' ')}" for name in _DEFECTS if getattr(one, name)
     ]
