@@ -51,7 +51,8 @@ def judge_reach(
     }
     if wrong:
         straight = any(not case.held and case.target != THROUGH_VIP for case in answers)
-        return failed("node" if straight else "balancer", listed(wrong + not_up, 3), **numbers)
+        words = listed(wrong + not_up, 3) + ("" if straight or unseen else _where_it_is(vip))
+        return failed("node" if straight else "balancer", words, **numbers)
     if not_up or weights:
         return failed("balancer", f"every server answers, but {listed(not_up + weights, 3)}", **numbers)
     if vip.hostname and resolved is not None and list(resolved) != [vip.address]:
@@ -61,3 +62,13 @@ def judge_reach(
     if unseen:
         return unknown(f"not observed: {listed(unseen)}", **numbers)
     return passed(f"the VIP and {len(named)} real servers answer, all UP at their weights", **numbers)
+
+
+def _where_it_is(vip: Vip) -> str:
+    """Say where to look when every real server answers, but for the VIP."""
+    look = {
+        "balancer": "",
+        "transparent": ": nodes see the client's address here, so their answers must be routed back through the balancer",
+        "proxy-protocol": ": nodes get a PROXY protocol header before everything else here, and must expect it",
+    }[vip.source]
+    return f"; asked straight every real server answers{look}"

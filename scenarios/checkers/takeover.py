@@ -26,10 +26,11 @@ class Takeover(msgspec.Struct, frozen=True, kw_only=True):
 
     `outage_s`: by side, the longest time without an answer to a probe; None when none came any more. `entries_kept` of
     `entries`: entries of sources that came since both units were whole, which the survivor had for the same nodes;
-    `older_entries_kept` of `older_entries` those of all other sources. `sources_kept` of `sources`: visitors that met
-    the same node after as before. `waiting`: operations that were under way when the unit failed and were not answered.
-    `delivered_late`: copies of messages that the failed unit still held, and delivered when it was there again, after later
-    messages of the same patient had been acknowledged: nothing is lost, but old data may be put over new.
+    `older_entries_kept` of `older_entries` those of all other sources. `sources_kept` of `sources`: visitors that met the
+    same node after as before; `sources_unanswered` met none any more, `moved` are the first of those that met another.
+    `waiting`: operations that were under way when the unit failed and were not answered. `delivered_late`: copies of
+    messages that the failed unit still held, and delivered when it was there again, after later messages of the same
+    patient had been acknowledged: nothing is lost, but old data may be put over new.
     """
 
     how: str
@@ -42,6 +43,7 @@ class Takeover(msgspec.Struct, frozen=True, kw_only=True):
     older_entries_kept: int
     sources: int
     sources_kept: int
+    sources_unanswered: int
     moved: tuple[str, ...]
     acknowledged: int
     indeterminate: int
@@ -141,7 +143,8 @@ def takeover_of(
         entries=len(before.keys() & came), entries_kept=len(kept & came),
         older_entries=len(before.keys() - came), older_entries_kept=len(kept - came),
         sources=sum(bool(first) for first, _ in met.values()),
-        sources_kept=sum(bool(first) and first == then for first, then in met.values()), moved=moved[:5],
+        sources_kept=sum(bool(first) and first == then for first, then in met.values()),
+        sources_unanswered=sum(bool(first) and not then for first, then in met.values()), moved=moved[:5],
         acknowledged=acknowledged.height, indeterminate=indeterminate.height, waiting=under_way.height,
         recovered=fates.recovered, lost=fates.lost, unexpected=fates.unexpected, corrupt=fates.corrupt,
         duplicate_defects=fates.duplicate_defects,
@@ -180,10 +183,11 @@ def _broken(one: Takeover, limit_s: float) -> list[str]:
     ]
     if late:
         words.append(f"{one.victim} {one.how}: without an answer for {' and '.join(late)}, the limit is {limit_s:g} s")
-    is_answered = len(silent) < len(one.outage_s)  # where nobody was, no source met any node, which is all said
-    if is_answered and one.sources_kept < one.sources:
-        gone = f"{one.sources - one.sources_kept} of {one.sources} sources did not meet their node again"
-        words.append(f"{one.victim} {one.how}: {gone}{': ' + listed(list(one.moved), 2) if one.moved else ''}")
+    if one.sources_unanswered and not silent:
+        words.append(f"{one.victim} {one.how}: {one.sources_unanswered} of {one.sources} sources were not answered again")
+    if moved := one.sources - one.sources_kept - one.sources_unanswered:
+        gone = f"{moved} of {one.sources} sources met another node: {listed(list(one.moved), 2)}"
+        words.append(f"{one.victim} {one.how}: {gone}")
     if one.entries_kept < one.entries:
         words.append(
             f"{one.victim} {one.how}: {one.entries - one.entries_kept} of {one.entries} entries were lost or lead elsewhere"

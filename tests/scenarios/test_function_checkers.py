@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from lbconfig.site import Limits, RealServer, Vip
@@ -25,6 +26,10 @@ def test_a_vip_that_answers_everywhere_passes() -> None:
 def test_a_vip_that_does_not_answer_blames_the_balancer_and_a_silent_server_the_node() -> None:
     vip_silent = [*ANSWERS[:2], Case("MLLP", THROUGH_VIP, "an answer", "")]
     assert judge_reach(VIP, vip_silent, UP, RESOLVED).subject == "balancer"
+    assert judge_reach(VIP, vip_silent, UP, RESOLVED).reason.endswith("; asked straight every real server answers")
+    transparent = msgspec.structs.replace(VIP, source="transparent")
+    assert "answers must be routed back through the balancer" in judge_reach(transparent, vip_silent, UP, RESOLVED).reason
+    assert "asked straight" not in judge_reach(VIP, vip_silent[1:], UP, RESOLVED).reason
     server_silent = [Case("MLLP", "HL71", "an answer", ""), *ANSWERS[1:]]
     finding = judge_reach(VIP, server_silent, UP, RESOLVED)
     assert (finding.verdict, finding.subject) == ("fail", "node")
