@@ -108,7 +108,7 @@ BY_ID = {check.id: check for check in CATALOGUE}
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """A set of checks by name, and what its LOSS-1 and ORDER-1 go through.
 
-    `trials` names them: fixtures of scenarios/conftest.py that each break or load something. `is_load`: nodes are played by
+    `trials` names them: fixtures of scenarios/suite that each break or load something. `is_load`: nodes are played by
     the engine for crowds and keep receipts only.
     """
 

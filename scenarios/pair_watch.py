@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Self
 
 from compose.lab import HasBalancerPair, HasRoutedSources, Lab, LabError
 from lbconfig.runtime_api import BalancerError, ServerState, TableEntry
 from lbconfig.site import Node, Pair, Vip
 from scenarios.acceptance import sha256
 from scenarios.faults import MissingAbilityError
+from scenarios.repeated import Repeated
 from scenarios.takeovers import HolderSample, PairSeen, ServerKey, UnitSeen
 
 LOOK_EVERY_S = 0.1
@@ -38,22 +37,13 @@ def settings_of(lab: Lab) -> Pair:
     return lab.site.balancer.pair
 
 
-class HolderWatch:
+class HolderWatch(Repeated):
     """Asks about ten times a second who has the VIPs, until it is left."""
 
     def __init__(self, pair: HasBalancerPair) -> None:
+        super().__init__("holder watch", LOOK_EVERY_S)
         self._pair = pair
-        self._leave = threading.Event()
         self._samples: list[HolderSample] = []
-        self._thread = threading.Thread(target=self._watch, name="holder watch", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._leave.set()
-        self._thread.join()
 
     @property
     def samples(self) -> tuple[HolderSample, ...]:
@@ -64,13 +54,12 @@ class HolderWatch:
         """Return who had the VIPs at the last look; nobody before the first one."""
         return self._samples[-1].holders if self._samples else ()
 
-    def _watch(self) -> None:
-        while not self._leave.wait(LOOK_EVERY_S):
-            try:
-                holders = self._pair.holders()
-            except LabError:
-                continue  # nobody looked: the sample is missing, which is not the same as nobody there
-            self._samples.append(HolderSample(time.monotonic_ns(), holders))
+    def _step(self) -> None:
+        try:
+            holders = self._pair.holders()
+        except LabError:
+            return  # nobody looked: the sample is missing, which is not the same as nobody there
+        self._samples.append(HolderSample(time.monotonic_ns(), holders))
 
 
 def unlike_whole(lab: Lab, pair: HasBalancerPair) -> str:

@@ -6,9 +6,9 @@ from lbconfig.site import Vip
 from scenarios.checkers.cases import judge_cases
 from scenarios.checkers.stored_as_sent import judge_stored_as_sent
 from scenarios.checkers.swiftness import within_limit
-from scenarios.conftest import Judge
 from scenarios.exchanges.dicom import asked_echo, asked_unknown_ae, images_required, stored_images
 from scenarios.exchanges.places import Desk, places
+from scenarios.suite.session import Judge
 
 
 @pytest.mark.check("DICOM-1")

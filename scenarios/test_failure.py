@@ -7,10 +7,10 @@ from scenarios.checkers.failback import judge_failback
 from scenarios.checkers.halted import judge_halted
 from scenarios.checkers.health import judge_health
 from scenarios.checkers.recovery import judge_recovery
-from scenarios.conftest import Judge
 from scenarios.episodes import Episode
 from scenarios.maintenance import nothing_lost
 from scenarios.run import Run
+from scenarios.suite.session import Judge
 
 
 @pytest.mark.check("HEALTH-1")

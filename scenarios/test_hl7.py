@@ -6,9 +6,9 @@ from lbconfig.site import Vip
 from scenarios.checkers.cases import judge_cases
 from scenarios.checkers.loss import judge_loss
 from scenarios.checkers.swiftness import within_limit
-from scenarios.conftest import Judge
 from scenarios.exchanges.hl7 import bad_content, every_type, types_of, whole_content
 from scenarios.exchanges.places import Desk, places
+from scenarios.suite.session import Judge
 from simulators.operations import Kind
 
 

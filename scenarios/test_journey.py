@@ -3,9 +3,9 @@
 import pytest
 
 from scenarios.checkers.journey import judge_journey
-from scenarios.conftest import Judge
 from scenarios.exchanges.journey import Journey
 from scenarios.exchanges.places import Desk, places
+from scenarios.suite.session import Judge
 
 
 @pytest.mark.check("JOURNEY-1")

@@ -15,13 +15,13 @@ from scenarios.checkers.load import judge_load
 from scenarios.checkers.met_nodes import met_as_expected
 from scenarios.checkers.soak import judge_soak
 from scenarios.checkers.storm import judge_storm
-from scenarios.conftest import Judge, Session
 from scenarios.findings import Finding
 from scenarios.load.intended import intended_arrivals, intended_at_rates
 from scenarios.load_runs.plans import as_asked, soaked_as_asked
 from scenarios.load_runs.process import LoadRun
 from scenarios.load_runs.stories import PAIRED
 from scenarios.run import Run
+from scenarios.suite.session import Judge, Session
 from scenarios.traffic import TalkerFactory
 from scenarios.workloads import StraightFactory, say_in_pairs
 from simulators.operations import Kind

@@ -7,7 +7,6 @@ from lbconfig.site import Vip
 from scenarios.checkers.coverage import Trial, resent_in, through_every_trial
 from scenarios.checkers.loss import judge_loss, judge_visible
 from scenarios.checkers.order import judge_order
-from scenarios.conftest import Judge, Session
 from scenarios.exchanges.dmwl import found_items
 from scenarios.exchanges.places import Desk, places
 from scenarios.faults import NodeCrashed, NodePaused
@@ -15,6 +14,7 @@ from scenarios.findings import Finding
 from scenarios.load.payloads import ORDER_STATION, ordered_by
 from scenarios.run import STORED_KINDS, PlacedOrder, Run
 from scenarios.scripts import NODE_HUNG
+from scenarios.suite.session import Judge, Session
 from simulators.dicom.worklist_client import WorklistQuery
 from simulators.operations import SEQUENCE_BITS, Identity, Kind, Outcome
 

@@ -9,10 +9,10 @@ from scenarios.checkers.entries_kept import judge_entries_kept
 from scenarios.checkers.hung import judge_hung
 from scenarios.checkers.isolated import judge_isolated
 from scenarios.checkers.reloaded import Reload, judge_reloaded
-from scenarios.conftest import Judge
 from scenarios.episodes import Episode
 from scenarios.maintenance import RELOAD_SOURCES, Blackout, Hang, Reloads, Remembered, ServiceFailures, nothing_lost
 from scenarios.run import Run
+from scenarios.suite.session import Judge
 
 
 @pytest.mark.check("PERSIST-3")

@@ -4,9 +4,9 @@ import pytest
 
 from lbconfig.site import Vip
 from scenarios.checkers.outbound import judge_outbound
-from scenarios.conftest import Judge, Session
 from scenarios.exchanges.outbound import OF_EACH_PLACE, sent_on
 from scenarios.exchanges.places import Desk, places
+from scenarios.suite.session import Judge, Session
 
 
 @pytest.mark.check("OUTBOUND-1")

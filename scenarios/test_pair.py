@@ -7,12 +7,12 @@ from scenarios.checkers.holders import judge_holders
 from scenarios.checkers.replicated import judge_replicated
 from scenarios.checkers.same_units import judge_same_units
 from scenarios.checkers.takeover import judge_takeover
-from scenarios.conftest import Judge
 from scenarios.episodes import LAG_LIMIT_S
 from scenarios.pair_pictures import limits_of, taken_over
 from scenarios.pair_play import ENTRIES, UnitFailures, cut_paths
 from scenarios.pair_watch import look_at_pair, pair_of, settings_of
 from scenarios.run import Run
+from scenarios.suite.session import Judge
 from scenarios.takeovers import WAYS, Replicated
 
 LOOKS_S = 2.0

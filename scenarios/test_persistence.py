@@ -9,10 +9,10 @@ from lbconfig.traffic_log import read_log
 from scenarios.checkers.same_node import judge_same_node
 from scenarios.checkers.seen_source import judge_seen_source
 from scenarios.checkers.spread import judge_spread
-from scenarios.conftest import Judge
 from scenarios.faults import MissingAbilityError
 from scenarios.play import wait_until
 from scenarios.run import Run
+from scenarios.suite.session import Judge
 from scenarios.traffic import TalkerFactory
 from scenarios.workloads import RECONNECTING_SOURCES, RECONNECTS, SPREAD_SOURCES, hold_new_sources
 from simulators.operations import Way

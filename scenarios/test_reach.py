@@ -5,10 +5,10 @@ import pytest
 from compose.lab import CanSteerBalancer, Lab
 from lbconfig.site import Vip
 from scenarios.checkers.reach import judge_reach
-from scenarios.conftest import Judge
 from scenarios.exchanges.places import Desk, places
 from scenarios.exchanges.reach import answer_of, resolved
 from scenarios.faults import MissingAbilityError
+from scenarios.suite.session import Judge
 
 
 @pytest.mark.check("REACH-1")

@@ -6,9 +6,9 @@ import pytest
 from lbconfig.site import Vip
 from scenarios.checkers.cases import THROUGH_VIP, judge_cases
 from scenarios.checkers.swiftness import within_limit
-from scenarios.conftest import Judge
 from scenarios.exchanges.places import Desk, places
 from scenarios.exchanges.web import TLS_CASES, VISIT_CASES, differences, seen_tls, tls_cases, visit
+from scenarios.suite.session import Judge
 
 
 @pytest.mark.check("WEB-1")

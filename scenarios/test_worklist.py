@@ -5,9 +5,9 @@ import pytest
 from lbconfig.site import Vip
 from scenarios.checkers.cases import judge_cases
 from scenarios.checkers.swiftness import within_limit
-from scenarios.conftest import Judge
 from scenarios.exchanges.dmwl import CANCEL, QUESTIONS, asked, cancelled, place_orders, questions
 from scenarios.exchanges.places import Desk, places
+from scenarios.suite.session import Judge
 
 
 @pytest.mark.check("DMWL-1")

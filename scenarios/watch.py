@@ -11,12 +11,13 @@ from typing import Self
 
 from lbconfig.runtime_api import BalancerError, RuntimeApi
 from scenarios.episodes import ServerSample
+from scenarios.repeated import Repeated
 
 SAMPLE_EVERY_S = 0.1
 _BEAT_S = 0.05
 
 
-class BalancerWatch:
+class BalancerWatch(Repeated):
     """Samples the state of every server, ten times a second, until it is left.
 
     Parameters
@@ -26,21 +27,15 @@ class BalancerWatch:
     """
 
     def __init__(self, balancer: RuntimeApi) -> None:
+        super().__init__("balancer watch", SAMPLE_EVERY_S)
         self._balancer = balancer
-        self._leave = threading.Event()
         self._looking = threading.Lock()
         self._samples: list[ServerSample] = []
         self._latest: dict[tuple[str, str], ServerSample] = {}
-        self._thread = threading.Thread(target=self._watch, name="balancer watch", daemon=True)
 
     def __enter__(self) -> Self:
         self.look()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._leave.set()
-        self._thread.join()
+        return super().__enter__()
 
     @property
     def samples(self) -> tuple[ServerSample, ...]:
@@ -56,9 +51,8 @@ class BalancerWatch:
         with self._looking:
             self._sample()
 
-    def _watch(self) -> None:
-        while not self._leave.wait(SAMPLE_EVERY_S):
-            self.look()
+    def _step(self) -> None:
+        self.look()
 
     def _sample(self) -> None:
         try:
@@ -73,7 +67,7 @@ class BalancerWatch:
             self._latest[(server.vip, server.label)] = sample
 
 
-class LagMeter:
+class LagMeter(Repeated):
     """Measures how busy the machine is while it is watched.
 
     Attributes
@@ -86,29 +80,23 @@ class LagMeter:
     """
 
     def __init__(self) -> None:
+        super().__init__("lag meter", _BEAT_S)
         self.worst_s = 0.0
         self.runnable_per_core = 0.0
-        self._leave = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lag meter", daemon=True)
+        self._last = 0.0
+        self._second: deque[float] = deque(maxlen=round(1 / _BEAT_S))
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+        self._last = time.monotonic()
+        return super().__enter__()
 
-    def __exit__(self, *_: object) -> None:
-        self._leave.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        last = time.monotonic()
-        second: deque[float] = deque(maxlen=round(1 / _BEAT_S))
-        while not self._leave.wait(_BEAT_S):
-            now = time.monotonic()
-            self.worst_s = round(max(self.worst_s, now - last - _BEAT_S), 3)
-            last = now
-            second.append(_runnable_per_core())
-            if len(second) == second.maxlen:
-                self.runnable_per_core = round(max(self.runnable_per_core, sum(second) / len(second)), 1)
+    def _step(self) -> None:
+        now = time.monotonic()
+        self.worst_s = round(max(self.worst_s, now - self._last - _BEAT_S), 3)
+        self._last = now
+        self._second.append(_runnable_per_core())
+        if len(self._second) == self._second.maxlen:
+            self.runnable_per_core = round(max(self.runnable_per_core, sum(self._second) / len(self._second)), 1)
 
 
 def _runnable_per_core() -> float:
