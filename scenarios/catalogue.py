@@ -66,7 +66,7 @@ CATALOGUE: tuple[Check, ...] = (
     Check("SPREAD-1", ALL, "write", "brief 5.1", "New sources are spread over the nodes by their weights", True, "under a hash: the nodes as computed from the addresses"),
     Check("SOURCE-1", ALL, "read", "brief 6.1", "The node sees the address that the site says: the balancer's or the client's", True),
     Check("SOURCE-2", ("dicom", "dmwl"), "read", "brief 6.1", "Registered AE titles work and others are refused behind one address"),
-    Check("OUTBOUND-1", ("dicom", "hl7"), "write", "brief 6.1", "What nodes send comes from node addresses, and receivers admit it", True, "N-EVENT-REPORT of storage commitment"),
+    Check("OUTBOUND-1", ("dicom", "hl7"), "write", "brief 6.1", "What nodes send comes from node addresses, and receivers admit it", True),
     Check("HEALTH-1", ALL, "disrupt", "brief 5.1", "A stopped service is marked DOWN in time, and UP again when it is back", True),
     Check("HEALTH-2", ALL, "disrupt", "brief 5.1", "A process that accepts and never answers is taken out", True),
     Check("FAILOVER-1", ALL, "disrupt", "brief 5.1", "A node dies: new, sticky and established sessions recover in time", True),

@@ -109,6 +109,7 @@ def _node_plants(site: Site) -> tuple[Plant, ...]:
         _lying(site, "worklist-not-shared", "a node lists only its own orders", "LOSS-1", dmwl, lie.HIDES_ORDERS_OF_OTHERS),
         _lying(site, "studies-not-shared", "a node lists only the studies stored on it", "JOURNEY-1", None, lie.HIDES_STUDIES_OF_OTHERS, "https"),
         _lying(site, "sessions-lost", "web sessions are forgotten after the login", "WEB-2", https, lie.LOSES_SESSIONS),
+        _lying(site, "never-committed", "a node agrees to storage commitment and never reports on it", "OUTBOUND-1", dicom, lie.NEVER_COMMITS),
         Plant("expired-certificate", "a node's certificate has expired", "WEB-1", https,
               Defects(expired_certificates=(site.node[-1].name,))),
     )  # fmt: skip

@@ -24,5 +24,6 @@ class Misbehaviour(enum.StrEnum):
     HIDES_ORDERS_OF_OTHERS = "hides-orders-of-others"  # shows only the orders that came to this node itself
     LOSES_SESSIONS = "loses-sessions"  # forgets every web session after the request that made it
     HIDES_STUDIES_OF_OTHERS = "hides-studies-of-others"  # lists only the studies stored on this node itself
+    NEVER_COMMITS = "never-commits"  # agrees to storage commitment, and never reports on it
     SLOW_BY_20_MS = "slow-by-20-ms"  # answers every operation 20 ms later, in order, and idles meanwhile
     LEAKS_MEMORY = "leaks-memory"  # keeps 256 KiB of every web request for ever

@@ -12,11 +12,12 @@ from simulators.received import Received
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """One image or message that a node was asked to send on. `failure` is empty when the node agreed."""
+    """One thing that a node was asked to send on, one of `what`. `failure` is empty when the node agreed."""
 
     node: str
     identifier: str
     failure: str = ""
+    what: str = "images or messages"
 
 
 def judge_outbound(
@@ -61,9 +62,14 @@ def judge_outbound(
         return failed("network", f"the receiver turned away {listed(who, 3)}", **numbers)
     missing = [one for one in asked if one.identifier not in came]
     if missing:
-        of_nodes = Counter(one.node or "a node behind the VIP" for one in missing)
+        of_nodes = Counter((one.node or "a node behind the VIP", one.what) for one in missing)
         why = sorted({one.failure for one in missing if one.failure})
-        told = listed([f"{node} did not send {count} of what it was asked for" for node, count in sorted(of_nodes.items())])
+        told = listed(
+            [
+                f"{node} did not send {count} of the {what} it was asked for"
+                for (node, what), count in sorted(of_nodes.items())
+            ]
+        )
         return failed("node", told + (f" ({listed(why, 2)})" if why else ""), **numbers)
     silent = [node for node in addresses if right[node] < of_each_node_at_least]
     if silent or not asked:

@@ -1,4 +1,4 @@
-"""The exchange of OUTBOUND-1: every node is asked to send images and results on to a receiver on the clients' side."""
+"""The exchange of OUTBOUND-1: every node is asked to send images, reports and results to a receiver on the clients' side."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from scenarios.exchanges.places import Desk, Place
 from scenarios.faults import MissingAbilityError
 from scenarios.play import wait_until
 from scenarios.talkers import order_details
+from simulators.dicom.commitment import Reference
+from simulators.dicom.commitment_client import CommitmentClient
 from simulators.dicom.modality import Modality
 from simulators.dicom.move_client import MoveClient
 from simulators.dicom.receiver import ImageReceiver
@@ -45,7 +47,7 @@ def sent_on(desk: Desk, vip: Vip, where: list[Place], not_admitted: Collection[s
     MissingAbilityError
         When there is no place that nodes could reach.
     """
-    ask = asked_to_move if vip.service == "dicom" else asked_to_copy
+    ask = asked_of_images if vip.service == "dicom" else asked_to_copy
     nodes = {server.label: server.node for server in vip.real_server}
     asked: list[Asked] = []
     with _receiving(desk, vip.service, not_admitted) as log:
@@ -58,28 +60,49 @@ def sent_on(desk: Desk, vip: Vip, where: list[Place], not_admitted: Collection[s
         return asked, log.entries()
 
 
-def asked_to_move(desk: Desk, place: Place, node: str) -> list[Asked]:
-    """Store a study of some images at a place, and ask there for a C-MOVE of it to the receiver."""
+def asked_of_images(desk: Desk, place: Place, node: str) -> list[Asked]:
+    """Store a study of some images at a place; ask there for a C-MOVE of it to the receiver, and for its commitment."""
     run, site = desk.run, desk.run.site
-    calling_ae, called_ae = site.dicom.calling_ae_titles[0], site.dicom.ae_title
     study, series, patient = (run.identities.next(kind) for kind in (Kind.STUDY, Kind.SERIES, Kind.PATIENT))
     image = desk.kit.small_image
     uids = []
     with Modality(
-        place.target, place.source, calling_ae=calling_ae, called_ae=called_ae, images=[image], timeouts=desk.timeouts
-    ) as modality:
+        place.target, place.source, calling_ae=site.dicom.calling_ae_titles[0], called_ae=site.dicom.ae_title,
+        images=[image], timeouts=desk.timeouts,
+    ) as modality:  # fmt: skip
         for _ in range(OF_EACH_PLACE):
             attempt = desk.attempt(Kind.INSTANCE)
             instance = image.named(attempt.identity, study, series, patient, None)
             desk.record(modality.store(instance, attempt._replace(patient=patient.key)))
             uids.append(attempt.identity.uid)
+    images = [Reference(image.sop_class, uid) for uid in uids]
+    return [*_asked_to_move(desk, place, node, study.uid, uids), _asked_to_commit(desk, place, node, images)]
+
+
+def _asked_to_move(desk: Desk, place: Place, node: str, study_uid: str, uids: list[str]) -> list[Asked]:
+    site = desk.run.site
+    calling_ae, called_ae = site.dicom.calling_ae_titles[0], site.dicom.ae_title
     client = MoveClient(place.target, place.source, calling_ae=calling_ae, called_ae=called_ae, timeouts=desk.timeouts)
     with client:
-        operation, counts = client.move(study.uid, site.receiver.ae_title, desk.attempt(Kind.QUERY))
+        operation, counts = client.move(study_uid, site.receiver.ae_title, desk.attempt(Kind.QUERY))
     desk.record(operation)
-    told = f"C-MOVE: {client.last_failure}, {counts.completed} of {OF_EACH_PLACE} completed"
+    told = f"C-MOVE: {client.last_failure}, {counts.completed} of {len(uids)} completed"
     failure = "" if operation.outcome == Outcome.ACKNOWLEDGED else told
     return [Asked(node or _node_met(operation), uid, failure) for uid in uids]
+
+
+def _asked_to_commit(desk: Desk, place: Place, node: str, images: list[Reference]) -> Asked:
+    """Ask for the commitment of images in the receiver's name, so that the report comes to it."""
+    site = desk.run.site
+    attempt = desk.attempt(Kind.QUERY)
+    transaction_uid = attempt.identity.uid
+    client = CommitmentClient(
+        place.target, place.source, calling_ae=site.receiver.ae_title, called_ae=site.dicom.ae_title, timeouts=desk.timeouts
+    )
+    with client:
+        operation = desk.record(client.ask(transaction_uid, images, attempt))
+    failure = "" if operation.outcome == Outcome.ACKNOWLEDGED else f"storage commitment: {client.last_failure}"
+    return Asked(node or _node_met(operation), transaction_uid, failure, "reports of storage commitment")
 
 
 def asked_to_copy(desk: Desk, place: Place, node: str) -> list[Asked]:

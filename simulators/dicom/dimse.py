@@ -21,6 +21,7 @@ RESPONSE = 0x8000
 
 _GROUP_LENGTH = 0x0000
 _SOP_CLASS = 0x0002
+_REQUESTED_SOP_CLASS = 0x0003
 _COMMAND_FIELD = 0x0100
 _MESSAGE_ID = 0x0110
 _RESPONDED_TO = 0x0120
@@ -29,6 +30,8 @@ _DATA_SET_TYPE = 0x0800
 _STATUS = 0x0900
 _ERROR_COMMENT = 0x0902
 _SOP_INSTANCE = 0x1000
+_REQUESTED_SOP_INSTANCE = 0x1001
+_EVENT_TYPE, _ACTION_TYPE = 0x1002, 0x1008
 _MOVE_DESTINATION = 0x0600
 _REMAINING, _COMPLETED, _FAILED, _WARNING = 0x1020, 0x1021, 0x1022, 0x1023  # sub-operations of a C-MOVE
 _ORIGINATOR_AE, _ORIGINATOR_MESSAGE_ID = 0x1030, 0x1031
@@ -49,6 +52,10 @@ class CommandField(enum.IntEnum):
     C_ECHO_RQ = 0x0030
     C_ECHO_RSP = 0x8030
     C_CANCEL_RQ = 0x0FFF
+    N_EVENT_REPORT_RQ = 0x0100
+    N_EVENT_REPORT_RSP = 0x8100
+    N_ACTION_RQ = 0x0130
+    N_ACTION_RSP = 0x8130
 
 
 class SubOperations(NamedTuple):
@@ -63,8 +70,9 @@ class SubOperations(NamedTuple):
 class CommandSet(NamedTuple):
     """A decoded command set. What it does not carry is 0 or empty, `status` -1.
 
-    `command_field` is the number on the wire: it may be one that `CommandField` does not name. `moved` is the destination of
-    a C-MOVE-RQ, the counts of a C-MOVE-RSP, None in all others.
+    `command_field` is the number on the wire: it may be one that `CommandField` does not name. SOP class and instance are
+    the affected ones, in an N-ACTION-RQ the requested ones. `own` is what only some commands have: the destination of a
+    C-MOVE-RQ, the counts of a C-MOVE-RSP, the Action Type ID of an N-ACTION-RQ; None in all others.
     """
 
     command_field: int
@@ -75,7 +83,7 @@ class CommandSet(NamedTuple):
     status: int = -1
     error_comment: str = ""
     has_data_set: bool = False
-    moved: str | SubOperations | None = None
+    own: str | int | SubOperations | None = None
 
 
 def decode_command(command: bytes | bytearray) -> CommandSet:
@@ -140,7 +148,7 @@ class CommandDecoder:
         """Remember how a command set is laid out, unless it is a kind of its own: then the next one is decoded too."""
         wanted, other = (_RESPONDED_TO, _MESSAGE_ID) if found.command_field & RESPONSE else (_MESSAGE_ID, _RESPONDED_TO)
         self._id_at = 0
-        if wanted in places and other not in places and found.moved is None:
+        if wanted in places and other not in places and found.own is None:
             id_at = places[wanted][0]
             uid_at, uid_end = places.get(_SOP_INSTANCE, (len(command), len(command)))
             if id_at < uid_at:
@@ -232,6 +240,35 @@ def c_cancel_rq(responded_to: int) -> bytes:
     return _command(
         (_COMMAND_FIELD, _US.pack(CommandField.C_CANCEL_RQ)), (_RESPONDED_TO, _US.pack(responded_to)),
         (_DATA_SET_TYPE, _US.pack(NO_DATA_SET)),
+    )  # fmt: skip
+
+
+def n_action_rq(message_id: int, sop_class: str, sop_instance: str, action_type: int) -> bytes:
+    """Encode an N-ACTION-RQ; its action information follows as the data set (PS3.7 10.3.5.1)."""
+    return _command(
+        (_REQUESTED_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.N_ACTION_RQ)),
+        (_MESSAGE_ID, _US.pack(message_id)), (_DATA_SET_TYPE, _US.pack(DATA_SET)),
+        (_REQUESTED_SOP_INSTANCE, _uid(sop_instance)), (_ACTION_TYPE, _US.pack(action_type)),
+    )  # fmt: skip
+
+
+def n_action_rsp(
+    responded_to: int, sop_class: str, sop_instance: str, action_type: int, status: int = SUCCESS, error_comment: str = ""
+) -> bytes:
+    """Encode an N-ACTION-RSP without an action reply (PS3.7 10.3.5.2)."""
+    return _command(
+        (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.N_ACTION_RSP)),
+        (_RESPONDED_TO, _US.pack(responded_to)), (_DATA_SET_TYPE, _US.pack(NO_DATA_SET)), (_STATUS, _US.pack(status)),
+        *_comment(error_comment), (_SOP_INSTANCE, _uid(sop_instance)), (_ACTION_TYPE, _US.pack(action_type)),
+    )  # fmt: skip
+
+
+def n_event_report_rq(message_id: int, sop_class: str, sop_instance: str, event_type: int) -> bytes:
+    """Encode an N-EVENT-REPORT-RQ; its event information follows as the data set (PS3.7 10.3.1.1)."""
+    return _command(
+        (_SOP_CLASS, _uid(sop_class)), (_COMMAND_FIELD, _US.pack(CommandField.N_EVENT_REPORT_RQ)),
+        (_MESSAGE_ID, _US.pack(message_id)), (_DATA_SET_TYPE, _US.pack(DATA_SET)), (_SOP_INSTANCE, _uid(sop_instance)),
+        (_EVENT_TYPE, _US.pack(event_type)),
     )  # fmt: skip
 
 
@@ -327,16 +364,20 @@ def _command_set(command: bytes, places: _Places) -> CommandSet:
     found = {element: command[begin:end] for element, (begin, end) in places.items()}
     return CommandSet(
         _number(found, _COMMAND_FIELD), _number(found, _MESSAGE_ID, 0), _number(found, _RESPONDED_TO, 0),
-        _text(found, _SOP_CLASS), _text(found, _SOP_INSTANCE), _number(found, _STATUS, -1), _text(found, _ERROR_COMMENT),
-        _number(found, _DATA_SET_TYPE) != NO_DATA_SET, _moved(found),
+        _text(found, _SOP_CLASS) or _text(found, _REQUESTED_SOP_CLASS),
+        _text(found, _SOP_INSTANCE) or _text(found, _REQUESTED_SOP_INSTANCE), _number(found, _STATUS, -1),
+        _text(found, _ERROR_COMMENT), _number(found, _DATA_SET_TYPE) != NO_DATA_SET, _own(found),
     )  # fmt: skip
 
 
-def _moved(found: dict[int, bytes]) -> str | SubOperations | None:
-    """Return what only C-MOVE has; counts that a response leaves out are 0."""
+def _own(found: dict[int, bytes]) -> str | int | SubOperations | None:
+    """Return what only some commands have; counts that the response to a C-MOVE leaves out are 0."""
     if _MOVE_DESTINATION in found:
         return _text(found, _MOVE_DESTINATION)
-    if _number(found, _COMMAND_FIELD) == CommandField.C_MOVE_RSP:
+    field = _number(found, _COMMAND_FIELD)
+    if field == CommandField.N_ACTION_RQ:
+        return _number(found, _ACTION_TYPE)
+    if field == CommandField.C_MOVE_RSP:
         return SubOperations(*(_number(found, count, 0) for count in (_REMAINING, _COMPLETED, _FAILED, _WARNING)))
     return None
 

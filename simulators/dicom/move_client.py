@@ -63,7 +63,7 @@ class MoveClient(Requestor):
 
 
 def _counts_of(response: CommandSet) -> SubOperations:
-    return response.moved if isinstance(response.moved, SubOperations) else SubOperations()
+    return response.own if isinstance(response.own, SubOperations) else SubOperations()
 
 
 def _identifier(study_uid: str) -> bytes:

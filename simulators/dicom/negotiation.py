@@ -13,6 +13,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
 )
 from pynetdicom.presentation import PresentationContext
 
@@ -43,10 +44,14 @@ _REJECT_REASONS = {
 
 
 class ProposedContext(NamedTuple):
-    """A presentation context to propose: one abstract syntax and the transfer syntaxes the acceptor may choose from."""
+    """A presentation context to propose: one abstract syntax and the transfer syntaxes the acceptor may choose from.
+
+    `as_scp`: the requestor is the SCP of this service, and no SCU (PS3.7, D.3.3.4); the acceptor has to agree.
+    """
 
     abstract_syntax: str
     transfer_syntaxes: tuple[str, ...]
+    as_scp: bool = False
 
 
 class AcceptedContext(NamedTuple):
@@ -135,6 +140,7 @@ def encode_request(proposal: Proposal) -> bytes:
     ]
     primitive = _primitive(proposal.maximum_length, IMPLEMENTATION_VERSION)
     try:
+        primitive.user_information += [_scp_of(context.abstract_syntax) for context in proposal.contexts if context.as_scp]
         primitive.calling_ae_title = proposal.calling_ae
         primitive.called_ae_title = proposal.called_ae
         primitive.presentation_context_definition_list = contexts
@@ -224,6 +230,7 @@ def decode_accept(pdu: bytes, proposal: Proposal) -> AssociateAccepted:
     answer = _decoded(A_ASSOCIATE_AC(), pdu, "A-ASSOCIATE-AC")
     proposed = {context_id_of(index): context for index, context in enumerate(proposal.contexts)}
     accepted: dict[int, AcceptedContext] = {}
+    scp_of = {str(item.sop_class_uid) for item in answer.user_information if _lets_us_be_scp(item)}
     for context in answer.presentation_context_definition_results_list:
         if context.result != _ACCEPTANCE:
             continue
@@ -233,7 +240,8 @@ def decode_accept(pdu: bytes, proposal: Proposal) -> AssociateAccepted:
             raise ProtocolError(
                 f"A-ASSOCIATE-AC: expected a proposed transfer syntax for context {context.context_id}, found {syntax!r}"
             )
-        accepted[context.context_id] = AcceptedContext(context.context_id, asked.abstract_syntax, syntax)
+        if not asked.as_scp or asked.abstract_syntax in scp_of:
+            accepted[context.context_id] = AcceptedContext(context.context_id, asked.abstract_syntax, syntax)
     refused = tuple(context_id for context_id in proposed if context_id not in accepted)
     return AssociateAccepted(accepted, refused, *_user_information(answer))
 
@@ -256,6 +264,16 @@ def _primitive(maximum_length: int, version: str) -> A_ASSOCIATE:
     primitive.application_context_name = APPLICATION_CONTEXT
     primitive.user_information = [longest, implementation, name]
     return primitive
+
+
+def _scp_of(sop_class: str) -> SCP_SCU_RoleSelectionNegotiation:
+    role = SCP_SCU_RoleSelectionNegotiation()
+    role.sop_class_uid, role.scu_role, role.scp_role = sop_class, False, True
+    return role
+
+
+def _lets_us_be_scp(item: object) -> bool:
+    return isinstance(item, SCP_SCU_RoleSelectionNegotiation) and bool(item.scp_role)
 
 
 def _context(context_id: int, abstract_syntax: str, transfer_syntaxes: tuple[str, ...]) -> PresentationContext:

@@ -1,4 +1,4 @@
-"""A workstation that nodes store images at: a storage SCP in threads of the calling process, on pynetdicom.
+"""A workstation that nodes store images at, and report commitments to: in threads of the calling process, on pynetdicom.
 
 It keeps nothing: it writes down what came from which address. As real ones do, it lets in only those that it knows.
 """
@@ -13,16 +13,19 @@ from typing import Self, cast
 
 from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
-from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dimse_primitives import C_STORE, N_EVENT_REPORT
 from pynetdicom.events import Event
+from pynetdicom.presentation import build_context
 
 from ..received import Received, ReceivedLog
+from .commitment import ALL_COMMITTED, STORAGE_COMMITMENT
 from .dimse import SUCCESS
 from .scp import ACSE_TIMEOUT_S, InheritedServer, peer_of
 from .storage_scp import answer_echo, storage_contexts
 
 _REJECTED_PERMANENTLY, _BY_SERVICE_USER, _CALLING_AE_NOT_RECOGNIZED = 1, 1, 3  # PS3.8, table 9-21
 _ENDS_WITHIN_S = 5.0
+NOT_COMMITTED = " (not all committed)"  # behind the Transaction UID of such a report
 
 
 class ImageReceiver:
@@ -48,9 +51,14 @@ class ImageReceiver:
         entity.require_called_aet = True
         entity.acse_timeout = ACSE_TIMEOUT_S
         entity.network_timeout = None
+        commitment = build_context(STORAGE_COMMITMENT)
+        commitment.scu_role, commitment.scp_role = False, True  # of whoever calls: reports come from the SCP
         self._server = InheritedServer(
-            entity, listening, storage_contexts(),
-            [(evt.EVT_REQUESTED, self._admit), (evt.EVT_C_ECHO, answer_echo), (evt.EVT_C_STORE, self._take)],
+            entity, listening, [*storage_contexts(), commitment],
+            [
+                (evt.EVT_REQUESTED, self._admit), (evt.EVT_C_ECHO, answer_echo), (evt.EVT_C_STORE, self._take),
+                (evt.EVT_N_EVENT_REPORT, self._note),
+            ],
         )  # fmt: skip
         self._thread = threading.Thread(target=self._server.serve_forever, name="image receiver", daemon=True)
         self._thread.start()
@@ -78,3 +86,11 @@ class ImageReceiver:
         request = cast(C_STORE, event.request)
         self._log.add(Received(peer_of(event)[0], str(request.AffectedSOPInstanceUID), admitted=True))
         return SUCCESS
+
+    def _note(self, event: Event) -> tuple[int, None]:
+        """Write a report down under its Transaction UID; one by which not all is committed is none that was hoped for."""
+        request = cast(N_EVENT_REPORT, event.request)
+        transaction = str(event.event_information.get("TransactionUID") or "")
+        failed = "" if request.EventTypeID == ALL_COMMITTED else NOT_COMMITTED
+        self._log.add(Received(peer_of(event)[0], transaction + failed, admitted=True))
+        return SUCCESS, None

@@ -1,7 +1,7 @@
 """The storage SCP of a node, on pynetdicom: `python -m simulators.dicom.storage_scp SETTINGS.json`.
 
-It answers C-ECHO, C-STORE and C-MOVE. The data set is never decoded: it is digested and kept as it came over the wire, and
-moved as it was kept.
+It answers C-ECHO, C-STORE, C-MOVE and requests for storage commitment. The data set is never decoded: it is digested and
+kept as it came over the wire, and moved as it was kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NoReturn, cast
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import evt
-from pynetdicom.dimse_primitives import C_MOVE, C_STORE
+from pynetdicom.dimse_primitives import C_MOVE, C_STORE, N_ACTION
 from pynetdicom.events import Event
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.service_class import StorageServiceClass
@@ -21,6 +21,8 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove, Ver
 from ..service import ServiceSettings
 from . import scp
 from .arrival import Arrival
+from .commitment import STORAGE_COMMITMENT
+from .commitment_handler import CommitmentAsked, CommitmentHandler
 from .image_archive import Taken
 from .move_handler import MoveAsked, Moved, MoveHandler
 from .storage_classes import storage_sop_classes, storage_syntaxes
@@ -45,6 +47,8 @@ def storage_service(settings: ServiceSettings) -> tuple[list[PresentationContext
     if store.keeps:
         contexts.append(build_context(StudyRootQueryRetrieveInformationModelMove))
         handlers.append((evt.EVT_C_MOVE, answer_move, [MoveHandler(settings)]))
+        contexts.append(build_context(STORAGE_COMMITMENT))
+        handlers.append((evt.EVT_N_ACTION, answer_action, [CommitmentHandler(settings)]))
     return contexts, handlers
 
 
@@ -86,6 +90,16 @@ def answer_move(event: Event, handler: MoveHandler) -> Iterator[Moved]:
         str(request.MoveDestination or ""), request.MessageID or 0, scp.calling_ae_of(event),
     )  # fmt: skip
     return handler.perform(asked, lambda: event.is_cancelled)
+
+
+def answer_action(event: Event, handler: CommitmentHandler) -> tuple[int | Dataset, None]:
+    """Agree, or not, to report on the commitment of some images (EVT_N_ACTION)."""
+    request = cast(N_ACTION, event.request)
+    asked = CommitmentAsked(
+        request.ActionInformation.getvalue() if request.ActionInformation else b"", event.context.transfer_syntax,
+        str(request.RequestedSOPInstanceUID), request.ActionTypeID or 0, scp.calling_ae_of(event),
+    )  # fmt: skip
+    return scp.status_of(*handler.answer(asked)), None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """C-STORE on the wire engine: what one turn of the event loop brought, over all associations, is recorded with one write.
 
-C-MOVE is performed by threads: its sub-operations wait for another SCP.
+C-MOVE is performed by threads: its sub-operations wait for another SCP. So are the reports of storage commitment.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import NamedTuple
 from ..service import ServiceSettings
 from .acceptor import Acceptor
 from .arrival import Arrival, Digested
-from .dimse import CommandField, c_move_rsp, c_store_rsp
+from .commitment import STORAGE_COMMITMENT
+from .commitment_handler import CommitmentAsked, CommitmentHandler
+from .dimse import CommandField, c_move_rsp, c_store_rsp, n_action_rsp
 from .errors import ProtocolError
 from .image_archive import Taken
 from .instances import EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN
@@ -38,7 +40,7 @@ class _Request(NamedTuple):
 
 
 class StorageProvider:
-    """Performs C-STORE, and C-MOVE where images are kept. Made in the event loop of its associations.
+    """Performs C-STORE, and C-MOVE and storage commitment where images are kept. Made in the event loop of its associations.
 
     Parameters
     ----------
@@ -55,22 +57,28 @@ class StorageProvider:
         self.syntaxes: dict[str, Container[str]] = dict.fromkeys(storage_sop_classes(), frozenset(storage_syntaxes()))
         self._handler = StoreHandler(settings)
         self._mover = MoveHandler(settings)
+        self._commitment = CommitmentHandler(settings)
         self._threads = ThreadPoolExecutor(_MOVES, "move")
         if self._handler.keeps:
-            self.syntaxes[STUDY_ROOT_MOVE] = frozenset((IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN))
+            for other in (STUDY_ROOT_MOVE, STORAGE_COMMITMENT):
+                self.syntaxes[other] = frozenset((IMPLICIT_LITTLE_ENDIAN, EXPLICIT_LITTLE_ENDIAN))
         self.new_sink: Callable[[], DataSink] | None = None if self._handler.keeps else Digested
+        self._others: dict[str, tuple[CommandField, Callable[[Acceptor, Message], None]]] = {
+            STUDY_ROOT_MOVE: (CommandField.C_MOVE_RQ, self._begin_move),
+            STORAGE_COMMITMENT: (CommandField.N_ACTION_RQ, self._agree),
+        }
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[_Request, Taken]] = []  # to be recorded at the end of this turn, then answered
 
     def perform(self, association: Acceptor, message: Message) -> None:
-        """Take one image, or begin to move some."""
+        """Take one image, begin to move some, or agree to report on some."""
         command = message.command_set
-        is_move = association.context(message.context_id).abstract_syntax == STUDY_ROOT_MOVE
-        expected = CommandField.C_MOVE_RQ if is_move else CommandField.C_STORE_RQ
+        other = self._others.get(association.context(message.context_id).abstract_syntax)
+        expected = CommandField.C_STORE_RQ if other is None else other[0]
         if command.command_field != expected:
             raise ProtocolError(f"storage: expected a {expected.name}, found command {command.command_field:04X}H")
-        if is_move:
-            self._begin_move(association, message)
+        if other is not None:
+            other[1](association, message)
             return
         request = _Request(association, message.context_id, command.message_id, command.sop_class, command.sop_instance)
         data_set = message.sink if isinstance(message.sink, Digested) else message.data
@@ -100,12 +108,13 @@ class StorageProvider:
         """Record what waits, and close the archive."""
         self.flush()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._commitment.close()
         self._handler.close()
 
     def _begin_move(self, association: Acceptor, message: Message) -> None:
         command = message.command_set
         asked = MoveAsked(
-            bytes(message.data or b""), association.context(message.context_id).transfer_syntax, str(command.moved or ""),
+            bytes(message.data or b""), association.context(message.context_id).transfer_syntax, str(command.own or ""),
             command.message_id, association.calling_ae,
         )  # fmt: skip
         association.occupy(command.message_id)
@@ -119,6 +128,17 @@ class StorageProvider:
 
         performed = self._loop.run_in_executor(self._threads, perform)
         performed.add_done_callback(functools.partial(_moved, association))
+
+    def _agree(self, association: Acceptor, message: Message) -> None:
+        command = message.command_set
+        action_type = command.own if isinstance(command.own, int) else 0
+        self.flush()  # images that it may be about
+        syntax = association.context(message.context_id).transfer_syntax
+        information = bytes(message.data or b"")
+        asked = CommitmentAsked(information, syntax, command.sop_instance, action_type, association.calling_ae)
+        answer = self._commitment.answer(asked)
+        response = n_action_rsp(command.message_id, STORAGE_COMMITMENT, command.sop_instance, action_type, *answer)
+        association.respond(message.context_id, response)
 
     def _kept(self, request: _Request, kept: asyncio.Future[Taken | Answer]) -> None:
         error = kept.exception()

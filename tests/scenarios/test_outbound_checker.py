@@ -36,7 +36,7 @@ def test_a_receiver_that_turns_a_node_away_fails_the_network() -> None:
 def test_what_a_node_was_asked_for_and_did_not_send_fails_the_node() -> None:
     finding = judge([*ASKED[:3], Asked("n2", "d", "C-MOVE: status A801H")], CAME[:3])
     assert (finding.verdict, finding.subject) == ("fail", "node")
-    assert finding.reason == "n2 did not send 1 of what it was asked for (C-MOVE: status A801H)"
+    assert finding.reason == "n2 did not send 1 of the images or messages it was asked for (C-MOVE: status A801H)"
 
 
 def test_too_little_asked_of_a_node_is_unknown_and_so_is_nothing() -> None:

@@ -31,6 +31,7 @@ def test_an_echo_request_is_these_bytes() -> None:
     [
         dimse.c_echo_rq(1), dimse.c_echo_rsp(1), dimse.c_store_rq(65535, CT, UID), dimse.c_store_rsp(9, CT, UID, 0xB000),
         dimse.c_find_rq(2, CT), dimse.c_find_rsp(2, CT, 0xFF00, has_data_set=True), dimse.c_cancel_rq(2),
+        dimse.n_action_rsp(3, CT, UID, 1), dimse.n_event_report_rq(4, CT, UID, 2),
     ],
 )  # fmt: skip
 def test_pynetdicom_reads_a_command_set_as_we_do(command: bytes) -> None:
@@ -42,6 +43,14 @@ def test_pynetdicom_reads_a_command_set_as_we_do(command: bytes) -> None:
         theirs.get("AffectedSOPClassUID", ""), theirs.get("AffectedSOPInstanceUID", ""), theirs.get("Status", -1), "",
         theirs.CommandDataSetType != 0x0101,
     )  # fmt: skip
+
+
+def test_an_action_is_about_whom_it_requests() -> None:
+    command = dimse.n_action_rq(7, CT, UID, 1)
+    theirs, ours = decode_data_set(BytesIO(command), True, True), decode_command(command)
+    assert (theirs.RequestedSOPClassUID, theirs.RequestedSOPInstanceUID, theirs.ActionTypeID) == (CT, UID, 1)
+    assert (ours.sop_class, ours.sop_instance, ours.own) == (CT, UID, 1)
+    assert decode_data_set(BytesIO(dimse.n_event_report_rq(4, CT, UID, 2)), True, True).EventTypeID == 2
 
 
 def test_a_patched_store_request_equals_one_encoded_afresh() -> None:

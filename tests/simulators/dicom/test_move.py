@@ -170,7 +170,7 @@ def test_a_node_that_digests_offers_no_move(start_scp: StartScp) -> None:
 
 def test_the_commands_of_a_move_say_what_they_carry() -> None:
     request = decode_command(c_move_rq(7, "1.2.840.10008.5.1.4.1.2.2.2", "ABC"))
-    assert (request.message_id, request.moved, request.has_data_set) == (7, "ABC", True)
+    assert (request.message_id, request.own, request.has_data_set) == (7, "ABC", True)
 
 
 _ECHO = ProposedContext("1.2.840.10008.1.1", ("1.2.840.10008.1.2",))
