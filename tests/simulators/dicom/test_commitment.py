@@ -128,7 +128,7 @@ def test_who_is_not_known_as_a_receiver_and_who_names_no_image_is_refused(
 
 
 def test_a_node_that_never_commits_agrees_all_the_same(start_scp: StartScp, outbound: Outbound, log: ReceivedLog) -> None:
-    scp = start_scp("dicom", outbound=outbound, misbehaviours=(Misbehaviour.NEVER_COMMITS,))
+    scp = start_scp("dicom", outbound=outbound, misbehaviour=(Misbehaviour.NEVER_COMMITS,))
     assert asked(scp, stored(scp))[1].outcome == Outcome.ACKNOWLEDGED
     time.sleep(0.5)
     assert log.entries() == []
