@@ -6,8 +6,9 @@ for every image before its answer; storescp ignores what it takes (`--ignore`, a
 pynetdicom. Our modalities are one process, which waits awake where there is one of them and polls where there are more, over
 associations that are open before the clock starts. storescu is a process for each association, from whose time that of a
 second run with a tenth of the objects is taken off, and its objects too; pynetdicom's requestors are a process each as well,
-with associations that stay open. TCP_NODELAY is on at every end. The limit is a C ping-pong of the same bytes over as many
-connections. Nobody is bound to a processor. MB/s are of data sets, a million bytes each.
+with associations that stay open; they and their server are stopped while others are measured. TCP_NODELAY is on at every end.
+The limit is a C ping-pong of the same bytes over as many connections. Nobody is bound to a processor. MB/s are of data sets, a
+million bytes each.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from simulators.operations import IdentitySource, Kind, Outcome, Service
 
 from .dicom_store import AE_TITLE, STORESCU, environment, storescp, write_file
 from .nodes import compiled_pingpong, haproxy, running_scp
-from .pynetdicom_peer import requestors, serving
+from .pynetdicom_peer import Server, requestors, serving
 from .rows import BarError, Row, row_of_rounds
 
 _ADDRESS = "127.0.0.1"
@@ -64,8 +65,8 @@ class _Series(NamedTuple):
 _SERIES = (
     _Series("8 KB", 8 << 10, 1, 4000, {"dcmtk": 2.0, "pynetdicom": 20.0}, 60),
     _Series("8 KB", 8 << 10, 16, 16000, {"dcmtk": 2.0, "pynetdicom": 20.0}, 160),
-    _Series("512 KB", 512 << 10, 1, 800, {"dcmtk": 1.5, "limit": 0.6}),
-    _Series("512 KB", 512 << 10, 4, 1600, {"dcmtk": 1.5, "limit": 0.6}),
+    _Series("512 KB", 512 << 10, 1, 1600, {"dcmtk": 1.5, "limit": 0.6}),
+    _Series("512 KB", 512 << 10, 4, 3200, {"dcmtk": 1.5, "limit": 0.6}),
 )
 
 
@@ -102,7 +103,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
         for series in _SERIES:
             objects = series.objects // 10 if quick else series.objects
             rows.append(
-                _row(series._replace(objects=objects), rounds, directory, identities, (node, dcmtk, pynetdicom), pingpong)
+                _row(series._replace(objects=objects), rounds, directory, identities, (node, dcmtk), pynetdicom, pingpong)
             )
             sent += objects * (rounds + 1)
         found = sum(1 for receipt in read_receipts(journal_path(directory / "node", Service.DICOM)) if receipt.run == _RUN)
@@ -112,7 +113,13 @@ def run(rounds: int, quick: bool) -> list[Row]:
 
 
 def _row(
-    series: _Series, rounds: int, directory: Path, identities: IdentitySource, behind: tuple[int, int, int], pingpong: Path
+    series: _Series,
+    rounds: int,
+    directory: Path,
+    identities: IdentitySource,
+    behind: tuple[int, int],
+    peer: Server,
+    pingpong: Path,
 ) -> Row:
     image = generated_image("CT", series.size_bytes, seed=series.size_bytes).instance
     file = directory / f"{series.size_bytes}.dcm"
@@ -129,7 +136,7 @@ def _row(
         if limit.stdout is None:
             raise BarError("pingpong: expected its port on a pipe, found no pipe")
         through = stack.enter_context(
-            haproxy(directory, dict(zip(_Ports._fields, (*behind, int(limit.stdout.readline())), strict=True)))
+            haproxy(directory, dict(zip(_Ports._fields, (*behind, peer.port, int(limit.stdout.readline())), strict=True)))
         )
         ports = _Ports(**through)
         pairs: dict[str, Callable[[], float]] = {
@@ -139,7 +146,9 @@ def _row(
         }
         if series.of_pynetdicom:
             each = series.of_pynetdicom // series.associations
-            pairs["pynetdicom"] = stack.enter_context(requestors("store", ports.pynetdicom, file, each, series.associations))
+            pairs["pynetdicom"] = stack.enter_context(
+                requestors("store", peer, ports.pynetdicom, file, each, series.associations)
+            )
         figures: dict[str, list[float]] = {name: [] for name in pairs}
         for number in range(rounds + 1):  # the first one warms up
             for name in list(pairs)[:: -1 if number % 2 else 1]:

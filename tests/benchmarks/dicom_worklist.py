@@ -78,7 +78,7 @@ def run(rounds: int, quick: bool) -> list[Row]:
         query = directory / "query.dcm"
         pydicom.dcmwrite(query, _query(), implicit_vr=False, little_endian=True, enforce_file_format=False)
         identities = IdentitySource(1, 0)
-        pynetdicom = stack.enter_context(requestors("find", peer, query, queries["pynetdicom"], 1))
+        pynetdicom = stack.enter_context(requestors("find", peer, peer.port, query, queries["pynetdicom"], 1))
         pairs: dict[str, Callable[[], float]] = {
             "ours": lambda: _ours_per_s(client, identities, queries["ours"]),
             "dcmtk": lambda: _dcmtk_per_s(query, dcmtk, queries["dcmtk"]),

@@ -5,18 +5,21 @@
     python -m tests.benchmarks.pynetdicom_peer find PORT COUNT FILE      the same with the worklist query in a file
 
 The last two do it COUNT times a line, and print how many operations were answered, and the seconds up to the last
-answer: its requestor loses answers under load, and then waits in vain. What it waits is not counted against it.
+answer: its requestor loses answers under load, and then waits in vain. What it waits is not counted against it. Both
+ends poll each idle association a thousand times a second, so they are stopped (SIGSTOP) whenever it is another's turn.
 """
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -50,29 +53,43 @@ def main(words: list[str]) -> int:
     return 0
 
 
+class Server(NamedTuple):
+    """A server that runs."""
+
+    port: int
+    process: subprocess.Popen[str]
+
+
 @contextmanager
-def serving(matches: int = 0) -> Iterator[int]:
-    """Run the server; yield its port. A query is answered so many matches."""
+def serving(matches: int = 0) -> Iterator[Server]:
+    """Run the server, and yield it. A query is answered so many matches."""
     command = [sys.executable, "-m", __name__, "serve", str(matches)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         if server.stdin is None or server.stdout is None:
             raise BarError("pynetdicom: expected pipes, found none")
         try:
-            yield int(server.stdout.readline())
+            yield Server(int(server.stdout.readline()), server)
         finally:
+            server.send_signal(signal.SIGCONT)
             server.terminate()
 
 
 @contextmanager
-def requestors(operation: str, port: int, file: Path, each: int, processes: int) -> Iterator[Callable[[], float]]:
+def requestors(
+    operation: str, server: Server, port: int, file: Path, each: int, processes: int
+) -> Iterator[Callable[[], float]]:
     """Run requestors, each with an association of its own; yield what makes all of them work and returns their rate.
+
+    They and their server are stopped but while they work.
 
     Parameters
     ----------
     operation : str
         "store" or "find".
+    server : Server
+        Whom they ask.
     port : int
-        Of the server, or of a balancer before it.
+        Its own, or that of a balancer before it.
     file : Path
         The image, or the query.
     each : int
@@ -95,17 +112,28 @@ def requestors(operation: str, port: int, file: Path, each: int, processes: int)
         if [output.readline() for _, output in pipes] != ["ready\n"] * processes:
             raise BarError(f"pynetdicom: expected {processes} associations, found fewer")
 
+        everybody = (server.process, *running)
+        stack.callback(_signal, everybody, signal.SIGCONT)  # else nobody would hear that it is over
+
         def rate_per_s() -> float:
+            _signal(everybody, signal.SIGCONT)
             for begin, _ in pipes:
                 begin.write("\n")
                 begin.flush()
             done = [output.readline().split() for _, output in pipes]
+            _signal(everybody, signal.SIGSTOP)
             answered, took_s = sum(int(count) for count, _ in done), max(float(seconds) for _, seconds in done)
             if not answered:
                 raise BarError(f"pynetdicom: expected answers to {operation}, found none")
             return answered / took_s
 
+        _signal(everybody, signal.SIGSTOP)
         yield rate_per_s
+
+
+def _signal(processes: Sequence[subprocess.Popen[str]], number: signal.Signals) -> None:
+    for process in processes:
+        process.send_signal(number)
 
 
 def _entity() -> AE:
