@@ -7,8 +7,8 @@ pynetdicom. Our modalities are one process, which waits awake where there is one
 associations that are open before the clock starts. storescu is a process for each association, from whose time that of a
 second run with a tenth of the objects is taken off, and its objects too; pynetdicom's requestors are a process each as well,
 with associations that stay open; they and their server are stopped while others are measured. TCP_NODELAY is on at every end.
-The limit is a C ping-pong of the same bytes over as many connections. Nobody is bound to a processor. MB/s are of data sets, a
-million bytes each.
+The limit is a C ping-pong of the same bytes over as many connections. Nobody is bound to a processor. MB/s are of data sets,
+a million bytes each.
 """
 
 from __future__ import annotations
