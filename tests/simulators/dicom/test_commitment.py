@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
-from pynetdicom.events import Event
+from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from simulators.client import Attempt
@@ -79,6 +80,17 @@ def asked(scp: RunningScp, *images: Reference, caller: str = RECEIVER) -> tuple[
         return attempt.identity.uid, client.ask(attempt.identity.uid, images, attempt)
 
 
+@contextmanager
+def listening_port(theirs: ApplicationEntity, handlers: list[EventHandlerType]) -> Iterator[int]:
+    """Let pynetdicom listen; yield its port."""
+    server = theirs.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    assert server is not None
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+
+
 def reports(log: ReceivedLog, count: int) -> list[Received]:
     """Return what came once that many came, or what there is after ten seconds."""
     deadline = time.monotonic() + 10
@@ -141,7 +153,7 @@ def test_a_receiver_that_cannot_be_reached_leaves_the_node_at_work(start_scp: St
 
 
 def test_pynetdicom_asks_and_is_reported_to(start_scp: StartScp) -> None:
-    told: list[tuple[int, Dataset]] = []
+    told: list[tuple[int | None, Dataset]] = []
 
     def note(event: Event) -> tuple[int, None]:
         told.append((event.event_type, event.event_information))
@@ -149,12 +161,11 @@ def test_pynetdicom_asks_and_is_reported_to(start_scp: StartScp) -> None:
 
     theirs = ApplicationEntity(RECEIVER)
     theirs.add_supported_context(STORAGE_COMMITMENT, scu_role=False, scp_role=True)
-    server = theirs.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, note)])
-    try:
-        scp = start_scp("dicom", outbound=outbound_to(server.socket.getsockname()[1]))
+    with listening_port(theirs, [(evt.EVT_N_EVENT_REPORT, note)]) as port:
+        scp = start_scp("dicom", outbound=outbound_to(port))
         image = stored(scp)
         theirs.add_requested_context(STORAGE_COMMITMENT)
-        association = theirs.associate(scp.target.host, scp.target.port, ae_title="MACH7")
+        association = theirs.associate(scp.target.address, scp.target.port, ae_title="MACH7")
         assert association.is_established
         statuses = [
             association.send_n_action(_information("1.2.9", image, ABSENT), action, STORAGE_COMMITMENT, instance)[0].Status
@@ -165,8 +176,6 @@ def test_pynetdicom_asks_and_is_reported_to(start_scp: StartScp) -> None:
         deadline = time.monotonic() + 10
         while not told and time.monotonic() < deadline:
             time.sleep(0.02)
-    finally:
-        server.shutdown()
     ((event_type, content),) = told
     assert (event_type, content.TransactionUID) == (2, "1.2.9")
     assert [item.ReferencedSOPInstanceUID for item in content.ReferencedSOPSequence] == [image.sop_instance]
@@ -178,22 +187,19 @@ def test_a_receiver_that_does_not_let_the_node_be_scp_gets_no_report(start_scp: 
     reported: list[Event] = []
 
     def look(event: Event) -> None:
-        items = event.assoc.requestor.primitive.user_information
+        request = event.assoc.requestor.primitive
+        items = request.user_information if request else ()
         asked_for.extend(item for item in items if isinstance(item, SCP_SCU_RoleSelectionNegotiation))
 
     theirs = ApplicationEntity(RECEIVER)
     theirs.add_supported_context(STORAGE_COMMITMENT)
-    handlers = [(evt.EVT_REQUESTED, look), (evt.EVT_N_EVENT_REPORT, reported.append)]
-    server = theirs.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
-    try:
-        scp = start_scp("dicom", outbound=outbound_to(server.socket.getsockname()[1]))
+    with listening_port(theirs, [(evt.EVT_REQUESTED, look), (evt.EVT_N_EVENT_REPORT, reported.append)]) as port:
+        scp = start_scp("dicom", outbound=outbound_to(port))
         asked(scp, ABSENT)
         deadline = time.monotonic() + 10
         while not asked_for and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.5)
-    finally:
-        server.shutdown()
     ((role,), events) = asked_for, reported
     assert (role.sop_class_uid, role.scu_role, role.scp_role) == (STORAGE_COMMITMENT, False, True)
     assert events == []
