@@ -8,7 +8,6 @@ machine, as in the native lab. What is seen is `scenarios.load_runs.parts_seen`.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
@@ -19,6 +18,7 @@ from lbconfig.site import Site
 from scenarios.load_runs import kernel_figures as kernel
 from scenarios.load_runs.frames import pulse_paths, pulses_frame
 from scenarios.load_runs.parts_seen import BALANCER, BalancerMoment, MachineMoment, PartsSeen, VipMoment
+from scenarios.repeated import Repeated
 
 SAMPLE_EVERY_S = 0.5
 MOST_SAMPLES = 7200  # of one run, at 3 KB: it must not grow with the run, and of more than an hour less is seen a second
@@ -55,7 +55,7 @@ class _Counted(NamedTuple):
     harness_cpu_s: float
 
 
-class PartsWatch:
+class PartsWatch(Repeated):
     """Samples balancer and machine until it is left.
 
     Parameters
@@ -67,11 +67,11 @@ class PartsWatch:
     """
 
     def __init__(self, lab: WatchedLab, expected_s: float = 0.0) -> None:
-        self._lab = lab
         self.every_s = max(SAMPLE_EVERY_S, expected_s / MOST_SAMPLES)
+        super().__init__("parts watch", self.every_s)
+        self._lab = lab
         self._listeners = _listeners(lab.site)
         self._port_range = kernel.port_range()
-        self._leave = threading.Event()
         self._balancer: list[BalancerMoment] = []
         self._machine: list[MachineMoment] = []
         self._workers: list[int] = []
@@ -79,19 +79,16 @@ class PartsWatch:
         self._used: _Used | None = None
         self._asked_ns = self._began_ns = self._ended_ns = 0
         self._counted = _count()
-        self._thread = threading.Thread(target=self._watch, name="parts watch", daemon=True)
 
     def __enter__(self) -> Self:
         self._began_ns = time.monotonic_ns()
         self._look()  # the first sample says where to count from
         self._balancer.clear()
         self._machine.clear()
-        self._thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._leave.set()
-        self._thread.join()
+        super().__exit__()
         self._look()
         self._ended_ns = time.monotonic_ns()
 
@@ -113,9 +110,8 @@ class PartsWatch:
         seen = PartsSeen(balancer=tuple(self._balancer), machine=tuple(self._machine)).with_pulses(pulses_frame(paths))
         return seen.during(self._began_ns, self._ended_ns or time.monotonic_ns())
 
-    def _watch(self) -> None:
-        while not self._leave.wait(self.every_s):
-            self._look()
+    def _step(self) -> None:
+        self._look()
 
     def _look(self) -> None:
         with contextlib.suppress(BalancerError):  # a reload interrupts it for a moment; the next span is longer then
