@@ -85,7 +85,7 @@ def talkers(run: Run, kit: Kit) -> TalkerFactory:
 
 
 @pytest.fixture(scope="session")
-def straighttalkers_with(run: Run, kit: Kit) -> StraightFactory:
+def straight_talkers(run: Run, kit: Kit) -> StraightFactory:
     """Make talkers straight to a real server: the baseline."""
     return lambda vip, server, source: talker(run, kit, run.straight(vip, server), source, run.timeouts())
 
