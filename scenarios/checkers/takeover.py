@@ -186,7 +186,7 @@ def _broken(one: Takeover, limit_s: float) -> list[str]:
     if one.sources_unanswered and not silent:
         words.append(f"{one.victim} {one.how}: {one.sources_unanswered} of {one.sources} sources were not answered again")
     if moved := one.sources - one.sources_kept - one.sources_unanswered:
-        gone = f"{moved} of {one.sources} sources met another node: {listed(list(one.moved), 2)}"
+        gone = f"{moved} of {one.sources} sources met another node, such as {one.moved[0]}"
         words.append(f"{one.victim} {one.how}: {gone}")
     if one.entries_kept < one.entries:
         words.append(
