@@ -6,7 +6,7 @@ that a slow answer cannot hide the ones that wait behind it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -32,7 +32,7 @@ OPERATIONS_IN_CALM = 100  # of a class: fewer, and nothing is said to be slow be
 LARGE_IN_CALM = 20  # the same of large images, of which a minute at the peak has less than a hundred
 _CHANCE = (1 - CONFIDENCE) / 2
 _WEB_REQUESTS = "web requests"  # logins, pages and notes alike: to HTTP each is one request
-_COLUMNS = ("service", "kind", "size_bytes", "outcome", "phase", "intended_ns", "begun_ns", "ended_ns")
+_COLUMNS = ("service", "kind", "size_bytes", "outcome", "phase", "intended_ns", "begun_ns", "ended_ns", "node")
 
 
 class ClassSeen(NamedTuple):
@@ -90,7 +90,8 @@ def judge_load(
         return unknown(f"{load}: no arrival or no operation was recorded, so nothing was seen of it")
     window_ns = (int(own["intended_ns"].min()), int(own["intended_ns"].max()))  # type: ignore[arg-type]
     meanwhile, p99_s = parts.during(*window_ns), vip.limits.p99_s
-    classes, generators = classes_of(vip, seen), sorted(set(own["generator"].to_list()))
+    classes, by_node = classes_of(vip, seen), _p99_by_node(vip, seen)
+    generators = sorted(set(own["generator"].to_list()))
     verdict = _of_failures(vip, seen, meanwhile, connections, refused_of(seen)) or _of_doubts(
         seen, damage(every, own, intended), generator.suspicions(parts, generators, arrivals, window_ns, p99_s)
     )
@@ -100,11 +101,13 @@ def judge_load(
         verdict = (
             _of_failures(vip, seen, meanwhile, connections, failed_of(seen))
             or _of_arrivals(own, classes, evidence, shared(parts, window_ns, spans))
-            or _of_latencies(classes, calm, evidence, at_least, shared(parts, window_ns, spans))
+            or _of_latencies(classes, calm, by_node, evidence, at_least, shared(parts, window_ns, spans))
         )
         verdict = _without_the_cut(verdict, own)
         verdict = verdict if meanwhile.balancer else _without_the_balancer(verdict)
-    measured = _measured(seen, own, classes, window_ns, intended) | generator.figures(meanwhile, arrivals, generators)
+    measured = _measured(seen, own, classes, by_node, window_ns, intended) | generator.figures(
+        meanwhile, arrivals, generators
+    )
     return msgspec.structs.replace(
         verdict, reason=f"{load}: {verdict.reason}", measured=measured,
         limit=_limits(vip, at_least) | generator.limits(p99_s),
@@ -124,6 +127,19 @@ def classes_of(vip: Vip, operations: pl.DataFrame) -> list[ClassSeen]:
         limit_s = vip.limits.large_p99_s if is_large else vip.limits.p99_s
         found.append(ClassSeen(named, is_large, limit_s, served[seen.name]))
     return found
+
+
+def _p99_by_node(vip: Vip, operations: pl.DataFrame) -> dict[str, dict[str, float]]:
+    """Return for each class the p99 of what each node answered, in seconds: which of them is slow, if not all are."""
+    found: dict[str, dict[str, float]] = {}
+    for (node,), own in sorted(operations.group_by("node"), key=lambda group: str(group[0][0])):
+        for seen in classes_of(vip, own):
+            found.setdefault(seen.latency.name, {})[str(node)] = seen.latency.p99_s
+    return found
+
+
+def _told_nodes(p99_s: Mapping[str, float]) -> str:
+    return ", ".join(f"{node or 'not named'} {seconds * 1000:.1f} ms" for node, seconds in p99_s.items())
 
 
 def _of_failures(
@@ -164,8 +180,9 @@ def _of_arrivals(
 
 
 def _of_latencies(
-    classes: list[ClassSeen], calm: dict[str, ClassLatency], evidence: tuple[Evidence, ...], at_least: int, strangers: str
-) -> Finding:
+    classes: list[ClassSeen], calm: dict[str, ClassLatency], by_node: Mapping[str, Mapping[str, float]],
+    evidence: tuple[Evidence, ...], at_least: int, strangers: str,
+) -> Finding:  # fmt: skip
     """Judge p99; what is too slow must be so in calm (`checkers.calm`), what is in time must be so in all."""
     chance = f"each wrong by a chance of {_CHANCE:.1%} at most"
     above = [seen for seen in classes if _is_above(seen, seen.latency)]
@@ -174,7 +191,8 @@ def _of_latencies(
     if slow and strangers:
         return unknown(f"{told_above}; but {strangers}{_because(evidence)}")
     if slow:
-        return failed(_blamed(evidence), f"{told_above}, {chance}{_because(evidence)}")
+        where = "".join(f"; {seen.latency.name} by node: {_told_nodes(by_node[seen.latency.name])}" for seen in slow)
+        return failed(_blamed(evidence), f"{told_above}, {chance}{where}{_because(evidence)}")
     if above:
         when = listed([_told_in_calm(seen, calm.get(seen.latency.name)) for seen in above])
         return unknown(f"{told_above}; but {when}{_because(evidence)}")
@@ -248,8 +266,9 @@ def _because(evidence: tuple[Evidence, ...]) -> str:
 
 
 def _measured(
-    operations: pl.DataFrame, own: pl.DataFrame, classes: list[ClassSeen], window_ns: tuple[int, int], intended: int
-) -> Values:
+    operations: pl.DataFrame, own: pl.DataFrame, classes: list[ClassSeen], by_node: Mapping[str, Mapping[str, float]],
+    window_ns: tuple[int, int], intended: int,
+) -> Values:  # fmt: skip
     span_s = max((window_ns[1] - window_ns[0]) / 1e9, 1e-9)
     fates = {fate: own.filter(pl.col("fate") == int(fate)).height for fate in Fate}
     return {
@@ -267,6 +286,7 @@ def _measured(
                 "n": seen.latency.n, "p50_s": round(seen.latency.p50_s, 6), "p99_s": round(seen.latency.p99_s, 6),
                 "p99_interval_s": [None if end is None else round(end, 6) for end in seen.latency.p99_interval_s],
                 "p99_from_begin_s": round(seen.served_p99_s, 6),
+                "p99_by_node_s": {node: round(p99_s, 6) for node, p99_s in by_node[seen.latency.name].items()},
             }
             for seen in classes
         },

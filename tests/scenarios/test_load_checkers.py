@@ -58,6 +58,17 @@ def test_a_node_slowed_by_20_ms_fails(history: History, tmp_path: Path) -> None:
     assert "p99 above its limit: HL7 message 24.0 ms (24.0 to 24.0, limit 15 ms, n = 1200" in finding.reason
 
 
+def test_the_node_that_is_slow_is_named(history: History, tmp_path: Path) -> None:
+    slow = messages(latency_ms=24)
+    mixed = [
+        one._replace(node=b"n2") if number % 2 else two
+        for number, (one, two) in enumerate(zip(slow, messages(), strict=True))
+    ]
+    finding = judged(history(*mixed), arrivals(tmp_path), parts())
+    assert finding.measured["classes"]["HL7 message"]["p99_by_node_s"] == {"mach7-1": 0.005, "n2": 0.024}
+    assert finding.reason.endswith("; HL7 message by node: mach7-1 5.0 ms, n2 24.0 ms")
+
+
 def test_another_vip_is_not_touched_by_the_arrivals_of_a_slow_one(history: History, tmp_path: Path) -> None:
     foreign = [arrival(n, service=Service.DICOM, fate=Fate.DROPPED, intended_ns=due_ns(n) + 1) for n in range(50)]
     assert judged(history(*messages()), arrivals(tmp_path, *foreign), parts()).verdict == "pass"
