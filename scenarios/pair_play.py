@@ -137,7 +137,11 @@ class Failing:
                     probe.stop()
                 traffic.stop(LEAVE_WITHIN_S)
         return msgspec.structs.replace(
-            times, holders=watch.samples, generator_lag_s=lag.worst_s, observed_ns=time.monotonic_ns()
+            times,
+            holders=watch.samples,
+            generator_lag_s=lag.worst_s,
+            runnable_per_core=lag.runnable_per_core,
+            observed_ns=time.monotonic_ns(),
         )
 
     def _break_and_mend(self, victim: str, how: Way, traffic: Traffic, watch: HolderWatch, workload: int) -> UnitEpisode:

@@ -94,7 +94,8 @@ class UnitEpisode(msgspec.Struct, frozen=True, kw_only=True):
     `called_ns`: the failure was asked for; `begun_ns`: the lab said that it is in effect. `revisited_ns`: from then on the
     visitors came again. `ending_ns` and `ended_ns`: it began to be undone, and was. `observed_ns`: the traffic's end.
     `entries_before` and `entries_after` are the persistence tables, node by source by VIP: the victim's before the failure,
-    the survivor's once it had the VIPs. `workload` is the number of the operations in the history.
+    the survivor's once it had the VIPs. `workload` is the number of the operations in the history. `generator_lag_s` and
+    `runnable_per_core` say how busy the machine was (`watch.LagMeter`).
     """
 
     workload: int
@@ -112,6 +113,7 @@ class UnitEpisode(msgspec.Struct, frozen=True, kw_only=True):
     entries_before: Mapping[str, Mapping[str, str]]
     entries_after: Mapping[str, Mapping[str, str]]
     generator_lag_s: float
+    runnable_per_core: float = 0.0
 
     @property
     def name(self) -> str:

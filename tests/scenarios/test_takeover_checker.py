@@ -87,6 +87,21 @@ def test_a_long_outage_on_one_side_fails_and_so_does_one_that_never_ends(history
     assert "no answer to routed clients any more" in never.reason
 
 
+def test_an_outage_that_a_busy_machine_may_have_made_longer_is_unknown(history: History, journal: History) -> None:
+    late = taken_over(history, journal, [*probed(1, PROBE, 10, 11.6), *probed(201, ROUTED_PROBE, 10, 11), *VISITS])
+    assert judge(late).verdict == "fail"
+    lagged = judge(msgspec.structs.replace(late, generator_lag_s=0.2))
+    assert (lagged.verdict, lagged.reason) == (
+        "unknown",
+        "lb-1 killed: without an answer for 1.60 s to local clients, the limit is 1.5 s; but the harness itself woke up "
+        "0.20 s late",
+    )
+    assert judge(msgspec.structs.replace(late, generator_lag_s=0.05)).verdict == "fail"
+    crowded = judge(msgspec.structs.replace(late, runnable_per_core=30.0))
+    assert (crowded.verdict, "30 processes wanted each core" in crowded.reason) == ("unknown", True)
+    assert judge(msgspec.structs.replace(late, runnable_per_core=30.0, lost=1)).verdict == "fail"
+
+
 def test_a_unit_that_nobody_takes_over_from_is_told_so_and_no_more(history: History, journal: History) -> None:
     gone = taken_over(history, journal, [*probed(1, PROBE, 10, 99), *probed(201, ROUTED_PROBE, 10, 99), *VISITS[:2]])
     assert judge(msgspec.structs.replace(gone, has_effect=False)).reason == (
