@@ -76,6 +76,7 @@ def test_nodes_see_the_address_that_the_site_says(run: Run, reconnects: int, vip
             receipts,
             balancer=run.site.balancer.addresses,
             transparent=vip.source != "balancer",
+            nodes=[server.node for server in vip.real_server if server.weight],
             at_least=RECONNECTING_SOURCES,
         )
     )

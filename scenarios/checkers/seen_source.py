@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from scenarios.frames import Frame, batches, columns
 
 
 def judge_seen_source(
-    operations: Frame, receipts: Frame, *, balancer: Sequence[str], transparent: bool, at_least: int
+    operations: Frame, receipts: Frame, *, balancer: Sequence[str], transparent: bool, nodes: Collection[str], at_least: int
 ) -> Finding:  # fmt: skip
     """Judge the peer addresses in the nodes' journals.
 
@@ -30,6 +30,8 @@ def judge_seen_source(
         The addresses that the balancer may connect from: of a pair, each unit's own.
     transparent : bool
         Whether the node must see the client's address instead.
+    nodes : collection of str
+        Who has to have been met: what the others see, nobody knows.
     at_least : int
         How many receipts it takes.
     """
@@ -48,6 +50,8 @@ def judge_seen_source(
         return failed("balancer", f"nodes saw {listed(examples, 3)} instead of {expected}", measured=measured, limit=limit)
     if measured["receipts"] < at_least:
         return unknown(f"only {measured['receipts']} receipts name their peer", measured=measured, limit=limit)
+    if unmet := sorted(set(nodes) - seen.nodes):
+        return unknown(f"not observed: what {listed(unmet)} sees, to which nothing came", measured=measured, limit=limit)
     whom = "the clients" if transparent else own
     return passed(
         f"{measured['receipts']} receipts on {measured['nodes']} nodes, all from {whom}",

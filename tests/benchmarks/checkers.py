@@ -96,7 +96,9 @@ def _verdicts(service: Service, operations: pl.DataFrame, receipts: pl.LazyFrame
     found["same node"] = judge_same_node(
         operations, seen, _table(service), _log(service), sources_at_least=20, connections_at_least=10
     )
-    found["seen source"] = judge_seen_source(operations, seen, balancer=[BALANCER], transparent=False, at_least=1000)
+    found["seen source"] = judge_seen_source(
+        operations, seen, balancer=[BALANCER], transparent=False, nodes=[], at_least=1000
+    )
     found["spread"] = _spread(operations)
     found["health"] = judge_health(_VIP, _EPISODE)
     found["swiftness"] = within_limit(found["same node"], operations, 10.0)

@@ -178,9 +178,12 @@ def test_no_new_sources_are_unknown() -> None:
 def test_receipts_from_the_balancer_pass_and_from_elsewhere_fail(history: History, journal: History) -> None:
     operations = history(operation(1), operation(2))
     good = journal(receipt(1), receipt(2))
-    assert judge_seen_source(operations, good, balancer=["127.0.110.10"], transparent=False, at_least=2).verdict == "pass"
+    assert (
+        judge_seen_source(operations, good, balancer=["127.0.110.10"], transparent=False, nodes=[], at_least=2).verdict
+        == "pass"
+    )
     bad = journal(receipt(1), receipt(2, peer="127.0.110.11"))
-    finding = judge_seen_source(operations, bad, balancer=["127.0.110.10"], transparent=False, at_least=2)
+    finding = judge_seen_source(operations, bad, balancer=["127.0.110.10"], transparent=False, nodes=[], at_least=2)
     assert (finding.verdict, finding.measured["wrong"]) == ("fail", 1)
 
 
@@ -188,19 +191,43 @@ def test_of_a_pair_either_units_address_will_do(history: History, journal: Histo
     operations = history(operation(1), operation(2))
     both = journal(receipt(1), receipt(2, peer="127.0.110.11"))
     pair = ["127.0.110.10", "127.0.110.11"]
-    assert judge_seen_source(operations, both, balancer=pair, transparent=False, at_least=2).verdict == "pass"
+    assert judge_seen_source(operations, both, balancer=pair, transparent=False, nodes=[], at_least=2).verdict == "pass"
 
 
 def test_a_transparent_site_wants_the_clients_address(history: History, journal: History) -> None:
     operations = history(operation(1, source="127.1.0.1"))
     own, balancers = journal(receipt(1, peer="127.1.0.1")), journal(receipt(1))
-    assert judge_seen_source(operations, own, balancer=["127.0.110.10"], transparent=True, at_least=1).verdict == "pass"
-    assert judge_seen_source(operations, balancers, balancer=["127.0.110.10"], transparent=True, at_least=1).verdict == "fail"
+    assert (
+        judge_seen_source(operations, own, balancer=["127.0.110.10"], transparent=True, nodes=[], at_least=1).verdict
+        == "pass"
+    )
+    assert (
+        judge_seen_source(operations, balancers, balancer=["127.0.110.10"], transparent=True, nodes=[], at_least=1).verdict
+        == "fail"
+    )
+
+
+def test_a_node_that_nothing_came_to_leaves_it_unknown_what_it_sees(history: History, journal: History) -> None:
+    operations, receipts = history(operation(1)), journal(receipt(1, node=b"mach7-1"))
+    for nodes, verdict in ((["mach7-1"], "pass"), (["mach7-1", "mach7-2"], "unknown")):
+        finding = judge_seen_source(
+            operations, receipts, balancer=["127.0.110.10"], transparent=False, nodes=nodes, at_least=1
+        )  # fmt: skip
+        assert finding.verdict == verdict
+    assert finding.reason == "not observed: what mach7-2 sees, to which nothing came"
+    wrong = journal(receipt(1, node=b"mach7-1", peer="127.0.110.11"))
+    failing = judge_seen_source(
+        operations, wrong, balancer=["127.0.110.10"], transparent=False, nodes=["mach7-2"], at_least=1
+    )  # fmt: skip
+    assert failing.verdict == "fail"
 
 
 def test_no_receipts_are_unknown(history: History, journal: History) -> None:
-    finding = judge_seen_source(history(operation(1)), journal(), balancer=["127.0.110.10"], transparent=False, at_least=1)
+    finding = judge_seen_source(
+        history(operation(1)), journal(), balancer=["127.0.110.10"], transparent=False, nodes=[], at_least=1
+    )
     assert finding.verdict == "unknown"
     assert (
-        judge_seen_source(history(), journal(), balancer=["127.0.110.10"], transparent=False, at_least=1).verdict == "unknown"
+        judge_seen_source(history(), journal(), balancer=["127.0.110.10"], transparent=False, nodes=[], at_least=1).verdict
+        == "unknown"
     )
