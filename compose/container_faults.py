@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from .container_project import Project
+from .container_project import Project, ProjectError
+from .delay_line import QUEUE
 from .lab import LabError
 
 Kind = Literal["killed", "stopped", "paused", "cut-off", "isolated", "degraded", "path"]
@@ -19,6 +20,7 @@ _STOP_S = 5
 _GONE_S = 30
 _VRRP = 112  # its protocol number (RFC 5798)
 _BURST_BYTES = 16_384
+_DELAY_LINE = "delay-line"
 _QUEUED_S = 0.4  # how long a full queue of the limited rate is
 
 
@@ -88,7 +90,9 @@ def begin(project: Project, fault: Fault) -> None:
         case "paused":
             container.pause()
         case "cut-off":
-            project.in_network_of(fault.service, fault.kind, f"{_DEVICE}\nip link set $dev down")
+            project.in_network_of(fault.service, fault.kind, each_arm("down"))
+        case "degraded" if fault.delay_s and not fault.rate_bytes_per_s:
+            _begin_delay(project, fault)
         case _:
             project.in_network_of(fault.service, fault.kind, script_of(fault))
 
@@ -96,6 +100,8 @@ def begin(project: Project, fault: Fault) -> None:
 def undo(project: Project, fault: Fault) -> None:
     """Undo it; return when the container is there again, not when its services answer. Raises LabError."""
     container = project.container(fault.service)
+    if fault.kind == "degraded":
+        project.end_beside(fault.service, _DELAY_LINE)
     match fault.kind:
         case "killed" | "stopped":
             container.start()
@@ -105,14 +111,17 @@ def undo(project: Project, fault: Fault) -> None:
         case _ if container.status != "running":
             return  # its network has gone, with all that was done to it
         case "cut-off":
-            up = f"{_DEVICE}\nip link set $dev up\nip route replace default via {fault.gateway} dev $dev"
+            up = f"{each_arm('up')}\nip route replace default via {fault.gateway}"
             project.in_network_of(fault.service, "back on the network", up)
         case _:
             project.in_network_of(fault.service, f"no longer {fault.kind}", UNDO_SCRIPT)
 
 
-def script_of(fault: Fault) -> str:
-    """Return the shell script that begins a fault of a host's network."""
+def script_of(fault: Fault, *, queued: bool = False) -> str:
+    """Return the shell script that begins a fault of a host's network.
+
+    `queued`: what is to be late is put into the queue of `compose.delay_line`, where the kernel has no netem.
+    """
     lines = [UNDO_SCRIPT, f"iptables -N {_CHAIN}"]
     lines += [f"iptables -A {_CHAIN} {rule} -j DROP" for rule in _dropped(fault)]
     lines += [f"iptables -I {way} ! {flag} lo -j {_CHAIN}" for way, flag in (("INPUT", "-i"), ("OUTPUT", "-o"))]
@@ -122,9 +131,21 @@ def script_of(fault: Fault) -> str:
         limit = max(_BURST_BYTES, round(rate * _QUEUED_S))
         lines.append(f"iptables -A {_CHAIN} -i $dev {above} -j DROP")
         lines.append(f"tc qdisc replace dev $dev root tbf rate {rate * 8}bit burst {_BURST_BYTES} limit {limit}")
+    elif fault.delay_s and queued:
+        lines.append(f"iptables -A {_CHAIN} -o $dev -j NFQUEUE --queue-num {QUEUE} --queue-bypass")
     elif fault.delay_s:
         lines.append(f"tc qdisc replace dev $dev root netem delay {round(fault.delay_s * 1e6)}us limit 10000")
     return "\n".join(lines)
+
+
+def each_arm(state: Literal["up", "down"]) -> str:
+    """Return the script that sets all of a host's interfaces but loopback.
+
+    Of two arms `outer` comes before `inner`: a balancer that had lost its nodes alone would lead clients that it still hears
+    to others, which is another fault.
+    """
+    devices = "ip -o -4 addr show scope global | awk '{print $2}' | sort -ru"
+    return f'for dev in $({devices}); do ip link set "$dev" {state}; done'
 
 
 _DEVICE = "dev=$(ip -o -4 addr show scope global | awk 'NR == 1 {print $2}')"
@@ -134,6 +155,16 @@ while iptables -D OUTPUT ! -o lo -j {_CHAIN} 2>/dev/null; do :; done
 iptables -F {_CHAIN} 2>/dev/null && iptables -X {_CHAIN} || true
 {_DEVICE}
 tc qdisc del dev $dev root 2>/dev/null || true"""
+
+
+def _begin_delay(project: Project, fault: Fault) -> None:
+    """Let what a host sends arrive later: by netem, or else by a process that holds it back."""
+    try:
+        project.in_network_of(fault.service, "delayed by netem", script_of(fault))
+    except ProjectError:  # most kernels of containers' hosts have it, some have not
+        command = ["python3", "-m", "compose.delay_line", f"{fault.delay_s:.6f}"]
+        project.start_beside(fault.service, _DELAY_LINE, command)
+        project.in_network_of(fault.service, "delayed by a queue", script_of(fault, queued=True))
 
 
 def _dropped(fault: Fault) -> list[str]:

@@ -19,6 +19,8 @@ from .keeper_client import CHECKOUT
 from .lab import LabError
 
 COMPOSE_FILE = CHECKOUT / "compose" / "compose.yaml"
+TWO_ARM_FILE = CHECKOUT / "compose" / "two-arm.yaml"  # after that one: what a nodes' network changes
+CLIENTS_NETWORK = "lab"  # its name there
 PREFIX = "preflight-"  # of every project of ours
 _PROJECT_LABEL = "com.docker.compose.project"
 _SERVICE_LABEL = "com.docker.compose.service"
@@ -26,6 +28,8 @@ _HELPER_LABEL = "preflight.lab"
 _ANSWER_S = 60.0  # of the daemon, on a machine that is on its knees
 _UP_S = 180.0
 _REMOVE_S = 60.0
+_READY_S = 20.0
+_POLL_S = 0.05
 _LOG_LINES = 15
 _REMOVE_RUN = "rm -rf /run-folder/* /run-folder/.[!.]*"
 
@@ -98,13 +102,13 @@ class Project:
         return found[0]
 
     def gateway_of(self, container: Container) -> str:
-        """Return a container's default route. Raises ProjectError when it is in no network."""
+        """Return the default route of a container of the clients' network. Raises ProjectError when it is not in that."""
         with _told(f"{self.name}: network of {container.name}"):
             container.reload()
-            for settings in container.attrs["NetworkSettings"]["Networks"].values():
-                if settings.get("Gateway"):
-                    return str(settings["Gateway"])
-        raise ProjectError(f"{container.name}: expected it in a network with a default route, found it in none")
+            settings = container.attrs["NetworkSettings"]["Networks"].get(f"{self.name}_{CLIENTS_NETWORK}") or {}
+            if settings.get("Gateway"):
+                return str(settings["Gateway"])
+        raise ProjectError(f"{container.name}: expected it in the clients' network, with a default route, found it elsewhere")
 
     def states(self) -> dict[str, list[Any]]:
         """Return how each service's container is (`State`), its last lines where it does not run."""
@@ -149,6 +153,38 @@ class Project:
                 network_mode=f"container:{container.id}", cap_drop=["ALL"], cap_add=["NET_ADMIN", "NET_RAW"],
                 tmpfs={"/run": ""}, labels={_HELPER_LABEL: self.name},
             )  # fmt: skip
+
+    def start_beside(self, service: str, name: str, command: Sequence[str]) -> None:
+        """Start a program as root of a service's network, in a container of its own; return when it says `ready`.
+
+        Raises
+        ------
+        ProjectError
+            When it ends instead, or says nothing in time; with what it said.
+        """
+        container = self.container(service)
+        with _told(f"{service} {name}"):
+            started = self.engine.containers.run(
+                self._tools_image(), entrypoint=list(command), name=self._beside(service, name), detach=True, user="0",
+                read_only=True, network_mode=f"container:{container.id}", cap_drop=["ALL"], cap_add=["NET_ADMIN"],
+                volumes={str(CHECKOUT): {"bind": "/preflight", "mode": "ro"}}, labels={_HELPER_LABEL: self.name},
+            )  # fmt: skip
+            deadline = time.monotonic() + _READY_S
+            while b"ready" not in (said := started.logs()):
+                started.reload()
+                if started.status == "exited" or time.monotonic() > deadline:
+                    words = said.decode(errors="replace").strip() or "nothing"
+                    started.remove(force=True)
+                    raise ProjectError(f"{service} {name}: expected it to say that it is ready, found {words}")
+                time.sleep(_POLL_S)
+
+    def end_beside(self, service: str, name: str) -> None:
+        """End a program that `start_beside` started, if it is there."""
+        with _told(f"{service} {name}"), contextlib.suppress(NotFound):
+            self.engine.containers.get(self._beside(service, name)).remove(force=True)
+
+    def _beside(self, service: str, name: str) -> str:
+        return f"{self.name}-{service}-{name}"
 
     def write_logs(self, directory: Path) -> None:
         """Write what each container has said into `container-<service>.log`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compose.container_faults import UNDO_SCRIPT, Fault, script_of
+from compose.container_faults import UNDO_SCRIPT, Fault, each_arm, script_of
 from compose.container_project import Project, ProjectError
 from compose.lab import LabError
 
@@ -22,6 +22,12 @@ def test_what_an_earlier_fault_left_is_removed_before_anything_is_dropped() -> N
     script = script_of(Fault(kind="isolated", service="mach7-1"))
     assert script.startswith(UNDO_SCRIPT)
     assert script.endswith(f"iptables -I INPUT ! -i lo -j {CHAIN}\niptables -I OUTPUT ! -o lo -j {CHAIN}")
+
+
+def test_a_host_that_is_cut_off_loses_every_interface_but_loopback_the_outer_one_first() -> None:
+    assert each_arm("down") == (
+        "for dev in $(ip -o -4 addr show scope global | awk '{print $2}' | sort -ru); do ip link set \"$dev\" down; done"
+    )
 
 
 def test_an_isolated_host_loses_everything_but_its_loopback() -> None:
@@ -60,6 +66,14 @@ def test_a_rate_drops_what_arrives_above_it_and_queues_what_leaves() -> None:
 def test_a_delay_is_netems() -> None:
     script = script_of(Fault(kind="degraded", service="mach7-1", delay_s=0.02))
     assert script.endswith("tc qdisc replace dev $dev root netem delay 20000us limit 10000")
+
+
+def test_a_delay_without_netem_is_the_queues_of_a_process_and_of_what_leaves_alone() -> None:
+    fault = Fault(kind="degraded", service="mach7-1", delay_s=0.02, loss=0.05)
+    assert rules(fault) == rules(Fault(kind="degraded", service="mach7-1", loss=0.05))
+    script = script_of(fault, queued=True)
+    assert script.endswith(f"iptables -A {CHAIN} -o $dev -j NFQUEUE --queue-num 110 --queue-bypass")
+    assert "netem" not in script
 
 
 def test_a_project_that_is_not_ours_is_never_touched() -> None:
