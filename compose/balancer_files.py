@@ -10,7 +10,7 @@ from lbconfig import haproxy, keepalived, packet_filter, transparency
 from lbconfig.errors import LoadBalancingError
 from lbconfig.site import Site
 
-from .container_balancer import FALLBACKS_FILE
+from .container_balancer import ARMS_FILE, FALLBACKS_FILE, INNER, OUTER
 from .lab import LabError
 from .layout import LAB, UnitFiles, authority_file, open_files
 from .server_states import forget_states
@@ -52,7 +52,10 @@ def write_balancer_files(site: Site, run: Path, edit: UnitEditor = _as_rendered)
             runtime_socket=str(inside.runtime_socket), fd_limit=open_files(), server_state_file=str(inside.server_states),
             ca_file=str(inside.ca),
         )  # fmt: skip
-        checked = keepalived.KeepalivedRuntime(check_program=CHECK_PROGRAM, runtime_socket=str(inside.runtime_socket))
+        checked = keepalived.KeepalivedRuntime(
+            check_program=CHECK_PROGRAM, runtime_socket=str(inside.runtime_socket), inner_interface=INNER,
+            interface=OUTER if site.balancer.is_two_arm else "eth0",
+        )  # fmt: skip
         try:
             texts = {
                 files.configuration: haproxy.render(site, runtime, unit.name),
@@ -64,5 +67,7 @@ def write_balancer_files(site: Site, run: Path, edit: UnitEditor = _as_rendered)
             raise LabError(str(error)) from error
         pages = dict.fromkeys((vip.fallback.address, vip.fallback.port) for vip in site.vip if vip.fallback)
         (files.directory / FALLBACKS_FILE).write_text(json.dumps(list(pages)))
+        arms = {OUTER: unit.address, INNER: unit.inner_address} if unit.inner_address is not None else {}
+        (files.directory / ARMS_FILE).write_text(json.dumps(arms))
         for path, text in texts.items():
             path.write_text(edit(unit.name, path.name, text))

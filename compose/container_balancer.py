@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -24,12 +25,15 @@ from typing import Any
 
 from .keeper import descendants
 
+ARMS_FILE = "arms.json"  # the own addresses of a unit with two arms by what its files call their interfaces; else none
+OUTER, INNER = "outer", "inner"
 FALLBACKS_FILE = "fallbacks.json"  # addresses and ports of the pages that this unit serves itself
 _GRACE_S = 3.0
 _POLL_S = 0.02
 _REAP_EVERY_S = 1.0
 _REQUEST_BYTES = 4096
 _REQUEST_S = 2.0
+_RUN = Path("/run")
 _FALLBACK_BACKLOG = 128
 _HAPROXY, _KEEPALIVED = "haproxy", "keepalived"
 
@@ -52,7 +56,7 @@ class Unit:
             _HAPROXY: ["haproxy", "-W", "-db", "-S", str(directory / "master.sock"), "-f", str(directory / "haproxy.cfg")],
             _KEEPALIVED: [
                 "keepalived", "--dont-fork", "--vrrp", "--log-console", "--log-detail", "--use-file",
-                str(directory / "keepalived.conf"),
+                str(with_interfaces(directory, _RUN)),
             ],
         }  # fmt: skip
         self.actions: dict[str, Callable[[], object]] = {
@@ -190,6 +194,26 @@ class Unit:
             os.close(ended)
             self.reap()
         return name not in self._pids
+
+
+def with_interfaces(directory: Path, place: Path) -> Path:
+    """Return the keepalived.conf to start with: the unit's own, or, with two arms, one with the interfaces' names put in.
+
+    Docker numbers interfaces as it comes. They keep the names that it gave: one that it does not find again when the
+    container ends stays on the bridge, with its hardware address, beside that of the unit's next life.
+    """
+    rendered = directory / "keepalived.conf"
+    arms: dict[str, str] = json.loads((directory / ARMS_FILE).read_text())
+    if not arms:
+        return rendered
+    names: dict[str, str] = {}
+    for arm, address in arms.items():
+        asked = ["ip", "-json", "-4", "address", "show", "to", address]
+        told = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)
+        names[arm] = next(str(interface["ifname"]) for interface in told if interface)
+    written = place / "keepalived.conf"
+    written.write_text(re.sub(r"(?m)(?<=\s)(outer|inner)$", lambda found: names[found[1]], rendered.read_text()))
+    return written
 
 
 def serve(unit: Unit, control: Path) -> None:

@@ -141,11 +141,11 @@ def script_of(fault: Fault, *, queued: bool = False) -> str:
 def each_arm(state: Literal["up", "down"]) -> str:
     """Return the script that sets all of a host's interfaces but loopback.
 
-    Of two arms `outer` comes before `inner`: a balancer that had lost its nodes alone would lead clients that it still hears
-    to others, which is another fault.
+    Of two arms the one with the default route comes first, the clients': they are to see a unit that has gone, not one that
+    has lost its nodes.
     """
-    devices = "ip -o -4 addr show scope global | awk '{print $2}' | sort -ru"
-    return f'for dev in $({devices}); do ip link set "$dev" {state}; done'
+    devices = "{ ip -o route show default | awk '{print $5}'; ip -o -4 addr show scope global | awk '{print $2}'; }"
+    return f"for dev in $({devices} | awk '!seen[$0]++'); do ip link set \"$dev\" {state}; done"
 
 
 _DEVICE = "dev=$(ip -o -4 addr show scope global | awk 'NR == 1 {print $2}')"

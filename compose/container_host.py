@@ -22,14 +22,15 @@ from lbconfig.site import Site
 from lbconfig.site_file import load_site
 from lbconfig.transparency import node_script
 
-from .container_project import PREFIX, Project, connect
+from .container_project import PREFIX, TWO_ARM_FILE, Project, connect
 from .control_socket import ask
 from .images.recipes import image_tag
 from .keeper_client import CHECKOUT, python_environment
 from .lab import Defects, LabError
 from .layout import keeper_socket, open_files, tester_socket
+from .networks import first_octets, moved, networks_of
 from .overlap import check_free_network, lab_network
-from .run_folder import moved, subnet_of, write_run_folder
+from .run_folder import write_run_folder
 
 _READY_S = 30.0
 _UP_S = 240.0
@@ -77,9 +78,10 @@ class HostedLab:
         self._text = text
         self._out = out.resolve()
         self._defects = defects
-        self._options = ["--profile", "load"] if workers else []
+        self._networks = networks_of(site)
+        self._options = ["--file", str(TWO_ARM_FILE)] if self._networks.nodes else []
+        self._options += ["--profile", "load"] if workers else []
         self._workers = workers
-        self._network = subnet_of(site)
         self._project = Project(PREFIX + secrets.token_hex(4))
         self.run = self._out.parent / f".{self._project.name}"
         self._keeper: subprocess.Popen[str] | None = None
@@ -87,7 +89,8 @@ class HostedLab:
 
     def start(self) -> None:
         """Bring the lab up; return when its containers have been started. The tester waits for their services."""
-        check_free_network(self._network, self._project.engine)
+        for network in self._networks.all:
+            check_free_network(network, self._project.engine)
         self._out.mkdir(parents=True, exist_ok=True)
         self._start_keeper()
         try:
@@ -97,7 +100,8 @@ class HostedLab:
             ask(keeper_socket(self.run), up, _UP_S)
             if way_back := node_script(self._site):  # a node itself may not change its routes
                 for node in self._site.node:
-                    self._project.in_network_of(node.name, "way back through the balancer", way_back)
+                    if node.name not in self._defects.past_the_balancer:
+                        self._project.in_network_of(node.name, "way back through the balancer", way_back)
         except BaseException:
             self.stop()
             raise
@@ -178,11 +182,12 @@ class HostedLab:
             )
 
     def _environment(self) -> dict[str, str]:
-        return {
+        nodes = {"PREFLIGHT_NODES_SUBNET": first_octets(self._networks.nodes)} if self._networks.nodes else {}
+        return nodes | {
             "PREFLIGHT_RUN": str(self.run),
             "PREFLIGHT_OUT": str(self._out),
             "PREFLIGHT_CHECKOUT": str(CHECKOUT),
-            "PREFLIGHT_SUBNET": str(self._network.network_address).rpartition(".")[0],
+            "PREFLIGHT_SUBNET": first_octets(self._networks.clients),
             "PREFLIGHT_IMAGES": image_tag(),
             "PREFLIGHT_OPEN_FILES": str(open_files()),
             "PREFLIGHT_LAB": "1",
@@ -215,7 +220,7 @@ def moved_site_file(path: Path, subnet: str | None) -> Iterator[Path]:
     path : Path
         The site file.
     subnet : str or None
-        The /24 that its hosts are moved to; None: they stay where they are.
+        The /24 that its hosts are moved to, those of a nodes' network to the /24 after it; None: they stay where they are.
 
     Raises
     ------
@@ -225,7 +230,10 @@ def moved_site_file(path: Path, subnet: str | None) -> Iterator[Path]:
     if subnet is None:
         yield path
         return
-    text = moved(path.read_text(), subnet_of(load_site(path)), lab_network(subnet))
+    moves = networks_of(load_site(path)).moves_to(lab_network(subnet))
+    for network in moves.values():
+        lab_network(str(network))  # the one after it may be outside of what a lab may have
+    text = moved(path.read_text(), moves)
     with tempfile.TemporaryDirectory(prefix="preflight-site-") as directory:
         copy = Path(directory) / path.name
         copy.write_text(text)

@@ -22,6 +22,7 @@ from .arp import interface_of, who_has
 from .control_socket import answer_one, listen
 from .lab import LabError
 from .layout import ROUTER, WORKERS, tester_network, worker_network
+from .networks import first_octets, networks_of
 
 _IP_S = 20.0
 
@@ -36,12 +37,15 @@ def address_commands(site: Site, interface: str) -> Iterator[list[str]]:
     interface : str
         The tester's interface there.
     """
-    local = ipaddress.IPv4Network(site.clients.network)
-    prefix = str(local.network_address).rpartition(".")[0]
+    networks = networks_of(site)
+    prefix = first_octets(networks.clients)
     yield ["addr", "replace", f"{prefix}.{ROUTER}/24", "dev", interface]
-    for address in local:
-        if int(address) & 0xFF not in (0, 255):
-            yield ["addr", "replace", f"{address}/24", "dev", interface]
+    for local in (site.clients.network, site.clients.straight_network):
+        for address in ipaddress.IPv4Network(local) if local else ():
+            if int(address) & 0xFF not in (0, 255):
+                yield ["addr", "replace", f"{address}/24", "dev", interface]
+    if networks.nodes is not None:  # the way there leads through whichever unit is active
+        yield ["route", "replace", str(networks.nodes), "via", site.vip[0].address, "dev", interface]
     if site.clients.routed_network is not None:
         yield ["route", "replace", "local", str(tester_network(site.clients.routed_network)), "dev", "lo"]
         for octet in WORKERS:

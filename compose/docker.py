@@ -35,7 +35,8 @@ from .lab import Defects, LabError
 from .layout import LAB, UnitFiles, keeper_socket, site_file, tester_network
 from .limits import LabTimeouts
 from .native_nodes import endpoints_of
-from .run_folder import ACCOUNT, CA, WebAccount, receiver_of
+from .networks import receiver_of
+from .run_folder import ACCOUNT, CA, WebAccount
 from .source_addresses import SourceAddresses
 
 _TIMEOUTS = LabTimeouts(answer_s=180.0)  # longer than a node waits for its own services
@@ -145,6 +146,11 @@ class ComposeLab(ContainerPair, ContainerNodes):
     def local_source_addresses(self, count: int) -> list[str]:
         """Give out `count` addresses in the VIPs' own subnet."""
         return self._take("local", self._local, count)
+
+    def straight_source_addresses(self, count: int) -> list[str]:
+        """Give out `count` addresses from which nodes may be reached past the balancer."""
+        allowed = self.site.clients.straight_network
+        return self.source_addresses(count) if allowed is None else SourceAddresses(allowed).take(count)
 
     def receiver_address(self) -> str:
         """Return the tester's own address."""

@@ -94,6 +94,7 @@ class Defects(msgspec.Struct, frozen=True, kw_only=True):
     pages: tuple[tuple[str, int], ...] = ()
     sent_from: tuple[SentFrom, ...] = ()
     not_admitted: tuple[str, ...] = ()  # the nodes that the receiver on the clients' side turns away
+    past_the_balancer: tuple[str, ...] = ()  # the nodes whose answers take another way than through a transparent balancer
     cpu_hogs_per_core: int = 0
 
 
@@ -271,7 +272,8 @@ class CanDegradeNetwork(Protocol):
         Raises
         ------
         LabError
-            When the kernel at hand cannot do one of these; the message names it.
+            When the kernel at hand cannot do one of these; the message names it. A delay needs netem, or else a queue of the
+            packet filter (NFQUEUE).
         """
 
     def restore(self, node: str) -> None:
@@ -347,3 +349,14 @@ class HasRoutedSources(Protocol):
 
     def routed_source_addresses(self, count: int) -> list[str]:
         """Give out `count` addresses that are reached through a router. Raises LabError when they run out."""
+
+
+@runtime_checkable
+class HasStraightSources(Protocol):
+    """Source addresses of those who may reach nodes past the balancer, where that is not everybody.
+
+    They may be given out again: who goes straight to a node leaves no persistence entry.
+    """
+
+    def straight_source_addresses(self, count: int) -> list[str]:
+        """Give out `count` addresses from which nodes are reached straight. Raises LabError when there are not so many."""

@@ -6,13 +6,14 @@ The folder lies on the host, is the containers' `/lab` (each sees only its part 
     config/                 ca.pem, certificates/<node>/                       nodes, tester, workers (read-only)
     control/                keeper.sock: the container keeper on the host      tester
     nodes/<name>/           what container_node starts from, and its records   nodes (all of nodes/), tester
-    balancers/<unit>/       haproxy.cfg, keepalived.conf, filter.rules, way-back.sh, server.states, ca.pem, haproxy.log,
-                            keepalived.log, haproxy.sock, master.sock, control.sock   that unit, tester (all of balancers/)
+    balancers/<unit>/       haproxy.cfg, keepalived.conf, filter.rules, way-back.sh, arms.json, server.states, ca.pem,
+                            haproxy.log, keepalived.log, haproxy.sock, master.sock, control.sock   that unit, tester (of all)
 
 Variables of compose.yaml, all with defaults: PREFLIGHT_RUN (the run folder on the host), PREFLIGHT_SUBNET (the first three
-octets of the lab's network), PREFLIGHT_OUT (where reports go), PREFLIGHT_CHECKOUT (where the code is), PREFLIGHT_IMAGES (the
-tag of the images), PREFLIGHT_OPEN_FILES (of each process: `open_files()`), PREFLIGHT_LAB (1 when the folder was rendered on
-the host; else the service `prepare` renders it), PREFLIGHT_GUIDES (0 where nobody plays: then no page says what to try).
+octets of the lab's network), PREFLIGHT_NODES_SUBNET (of the nodes' own, in two-arm.yaml), PREFLIGHT_OUT (where reports go),
+PREFLIGHT_CHECKOUT (where the code is), PREFLIGHT_IMAGES (the tag of the images), PREFLIGHT_OPEN_FILES (of each process:
+`open_files()`), PREFLIGHT_LAB (1 when the folder was rendered on the host; else the service `prepare` renders it),
+PREFLIGHT_GUIDES (0 where nobody plays: then no page says what to try).
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from lbconfig.site_file import SiteError, load_site
 from .images.recipes import TAG_VARIABLE, image_tag
 from .lab import Defects, LabError
 from .layout import NODE_UID, UnitFiles
-from .run_folder import moved, subnet_of, write_run_folder
+from .networks import moved, networks_of
+from .run_folder import write_run_folder
 
 _BRIEF = Path("lbconfig") / "sites" / "brief.toml"
 _SUBNET = "PREFLIGHT_SUBNET"
@@ -39,9 +40,9 @@ def prepare(run: Path) -> None:
 
 def _write(run: Path) -> None:
     text = _BRIEF.read_text()
-    network = subnet_of(load_site(_BRIEF))
+    networks = networks_of(load_site(_BRIEF))
     if prefix := os.environ.get(_SUBNET):
-        text = moved(text, network, ipaddress.IPv4Network(f"{prefix}.0/24"))
+        text = moved(text, networks.moves_to(ipaddress.IPv4Network(f"{prefix}.0/24")))
     written = Path("/tmp/site.toml")  # noqa: S108  a tmpfs of this container
     written.write_text(text)
     site = load_site(written)

@@ -6,12 +6,9 @@ alone does.
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 import secrets
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -25,8 +22,9 @@ from .configuration import through_relay, unit_editor
 from .container_node import NodeFile, write_node_file
 from .keeper_client import CHECKOUT
 from .lab import Defects, LabError
-from .layout import LAB, LOAD_MASTER, NODE_UID, ROUTER, TESTER, WORKERS, UnitFiles, keeper_socket, node_folder, site_file
+from .layout import LAB, NODE_UID, UnitFiles, keeper_socket, node_folder, site_file
 from .native_nodes import endpoints_of
+from .networks import networks_of, receiver_of
 from .simulated_nodes import certificate_names, check_defects, simulated_node
 
 CA = "ca.pem"
@@ -41,38 +39,6 @@ class WebAccount(msgspec.Struct, frozen=True):
 
     user: str
     password: str
-
-
-def subnet_of(site: Site) -> ipaddress.IPv4Network:
-    """Return the /24 that all hosts of a site lie in, for a lab of one network.
-
-    Raises
-    ------
-    LabError
-        When they do not, or one has an address that the lab itself needs there.
-    """
-    named = list(_hosts(site))
-    network = ipaddress.IPv4Network(f"{named[0][1]}/24", strict=False)
-    own = {ROUTER: "router", TESTER: "tester", LOAD_MASTER: "load master", **dict.fromkeys(WORKERS, "load worker")}
-    for what, address in named:
-        if ipaddress.IPv4Address(address) not in network:
-            raise LabError(f"{what}: expected an address in {network}, as {named[0][0]} has one, found {address}")
-        octet = int(address.rpartition(".")[2])
-        if octet in own:
-            raise LabError(
-                f"{what}: expected an address that a lab in containers leaves free, found {address}: the {own[octet]}'s"
-            )
-    if not ipaddress.IPv4Network(site.clients.network).subnet_of(network):
-        raise LabError(f"clients.network: expected a part of {network}, as the VIPs' network, found {site.clients.network}")
-    if site.clients.routed_network is None:
-        raise LabError("clients.routed_network: expected the network of the clients behind the router, found none")
-    return network
-
-
-def moved(text: str, network: ipaddress.IPv4Network, to: ipaddress.IPv4Network) -> str:
-    """Return a site file's text with every address of one /24 moved to another, its last octet unchanged."""
-    old, new = (str(one.network_address).rpartition(".")[0] for one in (network, to))
-    return re.sub(rf"(?<![\d.]){re.escape(old)}\.(?=\d)", f"{new}.", text)
 
 
 def write_run_folder(site: Site, text: str, run: Path, defects: Defects) -> None:
@@ -94,7 +60,7 @@ def write_run_folder(site: Site, text: str, run: Path, defects: Defects) -> None
     LabError
         When the site does not fit a lab in containers, or a defect names what is not there.
     """
-    subnet_of(site)
+    networks_of(site)
     check_defects(site, defects)
     for folder in (site_file(run).parent, run / "config", keeper_socket(run).parent, run / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,11 +78,6 @@ def write_run_folder(site: Site, text: str, run: Path, defects: Defects) -> None
     write_balancer_files(site, run, edit)
     for unit in defects.other_authority:
         LabAuthority(UnitFiles(run, unit).ca.parent)  # over the copy of the one that issued the nodes' certificates
-
-
-def receiver_of(site: Site) -> str:
-    """Return where nodes send to: the tester's own address."""
-    return f"{str(subnet_of(site).network_address).rpartition('.')[0]}.{TESTER}"
 
 
 def relay_ports_of(site: Site, defects: Defects) -> dict[tuple[str, ServiceKind], int]:
@@ -172,15 +133,6 @@ def _give_to_nodes(folder: Path, *files: Path) -> None:
 def _write_private(path: Path, content: bytes) -> None:
     path.touch(mode=0o600)
     path.write_bytes(content)
-
-
-def _hosts(site: Site) -> Iterator[tuple[str, str]]:
-    for vip in site.vip:
-        yield f"VIP {vip.name}", vip.address
-    for node in site.node:
-        yield f"node {node.name}", node.address
-    for unit in site.balancer.unit:
-        yield f"unit {unit.name}", unit.address
 
 
 def main(arguments: list[str]) -> None:

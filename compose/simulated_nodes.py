@@ -75,6 +75,7 @@ def check_defects(site: Site, defects: Defects) -> None:
     for what, known, wanted in (
         ("expired certificate", nodes, defects.expired_certificates),
         ("not admitted", nodes, defects.not_admitted),
+        ("past the balancer", nodes, defects.past_the_balancer),
         ("other authority", units, defects.other_authority),
     ):
         for name in wanted:

@@ -100,7 +100,7 @@ def render(site: Site, runtime: Runtime, unit: str | None = None) -> str:
     if unit is not None:
         own = site.balancer.unit_named(unit)
         runtime = msgspec.structs.replace(runtime, peer_name=own.name)
-    source = site.balancer.address if unit is None else own.address
+    source = site.balancer.address if unit is None else own.address_towards_nodes
     sections = [
         ("global", _global(site, runtime, maxconn)),
         ("defaults", _defaults(site.balancer)),

@@ -1,5 +1,8 @@
 """A site's pair into keepalived's configuration: one VRRP instance that holds all VIPs, unicast between the two units.
 
+Where the units have an arm in the nodes' network too, it also holds the nodes' gateway there: all floating addresses move
+together, and a unit that has lost either arm gives them up.
+
 It stands in for the appliance's own heartbeat. Both units start as BACKUP and neither preempts, so a unit that comes back
 leaves the VIPs where they are. A unit whose HAProxy is dead or hung gives them up.
 """
@@ -35,13 +38,16 @@ class KeepalivedRuntime(msgspec.Struct, frozen=True, kw_only=True):
         Path of HAProxy's stats socket.
     interface : str
         The interface that carries the VIPs.
+    inner_interface : str
+        The one in the nodes' network, of a two-arm pair.
     prefix_length : int
-        Of the VIPs' network.
+        Of the VIPs' network, and of the nodes'.
     """
 
     check_program: str
     runtime_socket: str
     interface: str = "eth0"
+    inner_interface: str = "eth1"
     prefix_length: int = 24
 
 
@@ -119,7 +125,13 @@ def _instance(site: Site, own: Unit, pair: Pair, runtime: KeepalivedRuntime) -> 
     yield "virtual_ipaddress {"
     for address in dict.fromkeys(vip.address for vip in site.vip):
         yield f"    {address}/{runtime.prefix_length} dev {runtime.interface}"
+    if site.balancer.nodes_gateway is not None:
+        yield f"    {site.balancer.nodes_gateway}/{runtime.prefix_length} dev {runtime.inner_interface}"
     yield "}"
+    if site.balancer.is_two_arm:
+        yield "track_interface {"
+        yield f"    {runtime.inner_interface}"
+        yield "}"
     yield "track_script {"
     yield f"    {_CHECK}"
     yield "}"

@@ -158,11 +158,21 @@ class Vip(_Part, frozen=True, kw_only=True):
 
 
 class Unit(_Part, frozen=True, kw_only=True):
-    """One of the two machines of a pair: its name, its own fixed address, and its VRRP priority (the higher one starts)."""
+    """One of the two machines of a pair: its name, its own fixed address, and its VRRP priority (the higher one starts).
+
+    `address` lies on the clients' side. `inner_address` is its own one in the nodes' network, where that is another network
+    than the VIPs' (two-arm): both units have one then, and connections to real servers come from it.
+    """
 
     name: Name
     address: Address
+    inner_address: Address | None = None
     priority: Annotated[int, Meta(ge=1, le=254)]
+
+    @property
+    def address_towards_nodes(self) -> str:
+        """Where its connections to real servers come from."""
+        return self.inner_address or self.address
 
 
 class Pair(_Part, frozen=True, kw_only=True):
@@ -211,7 +221,9 @@ class Balancer(_Part, frozen=True, kw_only=True):
     """What is common to all VIPs. `address` is where connections to real servers come from.
 
     `retries` and `connect_timeout_s` decide how long a sticky client waits at a dead server before it is sent elsewhere.
-    A pair has two entries in `unit` and a `pair`; `address` is then that of the unit that starts.
+    A pair has two entries in `unit` and a `pair`; `address` is then that of the unit that starts (two-arm: its inner one).
+    `nodes_gateway`, of a two-arm pair: a floating address in the nodes' network that moves with the VIPs. It is the nodes'
+    default route, so that what they send of their own accord leaves through the active unit.
     `keepalive`: without it, the kernel's own times hold (two hours). `keep_server_states`: whether what was set while it runs
     (drain, halt) and what health checks found survive a reload. `old_process_s`: for how long after a reload the old process
     may serve the connections that it has; without it, as long as they last.
@@ -221,6 +233,7 @@ class Balancer(_Part, frozen=True, kw_only=True):
     address: Address
     unit: tuple[Unit, ...] = ()
     pair: Pair | None = None
+    nodes_gateway: Address | None = None
     connect_timeout_s: Seconds = 4
     retries: Annotated[int, Meta(ge=0)] = 3
     maxconn: Annotated[int, Meta(ge=1)] = 40000
@@ -233,7 +246,12 @@ class Balancer(_Part, frozen=True, kw_only=True):
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where connections to real servers may come from: each unit's own address, or the one balancer's."""
-        return tuple(unit.address for unit in self.unit) or (self.address,)
+        return tuple(unit.address_towards_nodes for unit in self.unit) or (self.address,)
+
+    @property
+    def is_two_arm(self) -> bool:
+        """Whether the units have an arm of their own in a network of the nodes."""
+        return any(unit.inner_address is not None for unit in self.unit)
 
     def unit_named(self, name: str) -> Unit:
         """Return the unit with this name (KeyError when there is none)."""
@@ -317,10 +335,13 @@ class Clients(_Part, frozen=True, kw_only=True):
     """Where simulated clients draw their source addresses from (CIDR), and how long they wait in each phase, in seconds.
 
     `routed_network`: addresses of clients in other networks, which reach the VIPs through a router; where a lab has one.
+    `straight_network`, of a two-arm site: the addresses from which nodes may be reached past the balancer. The units then let
+    no other client open a connection to a node.
     """
 
     network: str
     routed_network: str | None = None
+    straight_network: str | None = None
     connect_timeout_s: Seconds = 10
     negotiate_timeout_s: Seconds = 15
     send_timeout_s: Seconds = 30

@@ -57,7 +57,12 @@ def problems(site: Site, today: date) -> Iterator[Problem]:
 
 def _addresses(site: Site) -> Iterator[Problem]:
     places = [("balancer.address", site.balancer.address)]
-    places += [(f"balancer.unit[{i}].address", unit.address) for i, unit in enumerate(site.balancer.unit)]
+    for i, unit in enumerate(site.balancer.unit):
+        places.append((f"balancer.unit[{i}].address", unit.address))
+        if unit.inner_address is not None:
+            places.append((f"balancer.unit[{i}].inner_address", unit.inner_address))
+    if site.balancer.nodes_gateway is not None:
+        places.append(("balancer.nodes_gateway", site.balancer.nodes_gateway))
     places += [(f"node[{i}].address", node.address) for i, node in enumerate(site.node)]
     for i, vip in enumerate(site.vip):
         places.append((f"vip[{i}].address", vip.address))
@@ -74,7 +79,11 @@ def _addresses(site: Site) -> Iterator[Problem]:
 
 
 def _client_networks(site: Site) -> Iterator[Problem]:
-    networks = {"clients.network": site.clients.network, "clients.routed_network": site.clients.routed_network}
+    clients = site.clients
+    networks = {
+        "clients.network": clients.network, "clients.routed_network": clients.routed_network,
+        "clients.straight_network": clients.straight_network,
+    }  # fmt: skip
     for key, network in networks.items():
         if network is not None:
             try:
@@ -108,9 +117,36 @@ def _places_of_units(site: Site) -> Iterator[Problem]:
             yield Problem(f"balancer.unit[{i}].name", "a name that no node has", f'"{unit.name}"')
     if site.balancer.unit:
         starts = max(site.balancer.unit, key=lambda unit: unit.priority)
-        if starts.address != site.balancer.address:
-            expected = f"{starts.address}, that of the unit with the higher priority ({starts.name})"
+        if starts.address_towards_nodes != site.balancer.address:
+            expected = f"{starts.address_towards_nodes}, that of the unit with the higher priority ({starts.name})"
             yield Problem("balancer.address", expected, site.balancer.address)
+
+
+def _two_arms(site: Site) -> Iterator[Problem]:
+    balancer = site.balancer
+    if not balancer.is_two_arm:
+        for key, value in (
+            ("balancer.nodes_gateway", balancer.nodes_gateway), ("clients.straight_network", site.clients.straight_network),
+        ):  # fmt: skip
+            if value is not None:
+                yield Problem(key, "an inner_address of each unit with it (two-arm)", f'"{value}"')
+        return
+    taken = {vip.address: f"VIP {vip.name}" for vip in site.vip} | {node.address: f"node {node.name}" for node in site.node}
+    taken |= {unit.address: f"unit {unit.name}" for unit in balancer.unit}
+    for i, unit in enumerate(balancer.unit):
+        key = f"balancer.unit[{i}].inner_address"
+        if unit.inner_address is None:
+            yield Problem(key, "an address in the nodes' network, as the other unit has one", "nothing: the key is missing")
+        elif unit.inner_address in taken:
+            yield Problem(key, "an address that nothing else has", f"{unit.inner_address}, as {taken[unit.inner_address]}")
+        else:
+            taken[unit.inner_address] = f"unit {unit.name}"
+    gateway = balancer.nodes_gateway
+    if gateway is None:
+        expected = "a floating address in the nodes' network, which is their default route"
+        yield Problem("balancer.nodes_gateway", expected, "nothing: the key is missing")
+    elif gateway in taken:
+        yield Problem("balancer.nodes_gateway", "an address that nothing else has", f"{gateway}, as {taken[gateway]}")
 
 
 def _one_vip_of_each_service(site: Site) -> Iterator[Problem]:
@@ -255,6 +291,6 @@ def _unique(key: str, expected: str, values: Iterable[str]) -> Iterator[Problem]
 
 
 _RULES: tuple[Callable[[Site], Iterator[Problem]], ...] = (
-    _addresses, _client_networks, _pair, _unique_names, _one_vip_of_each_service, _unique_vip_endpoints, _real_servers,
-    _health_checks, _processes_that_share_images, _load_modalities, _load_lines, _load_hours, _required_checks,
+    _addresses, _client_networks, _pair, _two_arms, _unique_names, _one_vip_of_each_service, _unique_vip_endpoints,
+    _real_servers, _health_checks, _processes_that_share_images, _load_modalities, _load_lines, _load_hours, _required_checks,
 )  # fmt: skip

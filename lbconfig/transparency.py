@@ -1,8 +1,8 @@
 """What a transparent VIP needs beside `source 0.0.0.0 usesrc clientip`: the way back. As shell scripts for each host.
 
 A real server answers the client's own address. That answer must come to the balancer, whose socket it is for: each node
-routes the clients' networks through an address that moves with the VIPs, and each unit hands packets of such sockets to
-itself instead of passing them on (Linux: Documentation/networking/tproxy).
+routes the clients' networks through an address that moves with the VIPs (two-arm: its gateway), and each unit hands packets
+of such sockets to itself instead of passing them on (Linux: Documentation/networking/tproxy).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def node_script(site: Site) -> str:
     """Return the script of a node, to be run as root of its network; empty where no VIP is transparent."""
     if not is_transparent(site):
         return ""
-    gateway = next(vip.address for vip in site.vip if vip.source == "transparent")  # the VIPs move together
+    vip = next(vip for vip in site.vip if vip.source == "transparent")  # the VIPs move together
+    gateway = site.balancer.nodes_gateway or vip.address
     networks = [site.clients.network, *([site.clients.routed_network] if site.clients.routed_network else [])]
     return "".join(f"ip route replace {network} via {gateway}\n" for network in networks)

@@ -15,6 +15,7 @@ DEFAULT_SITE = ROOT / "lbconfig" / "sites" / "loopback.toml"
 HARDENED_SITE = ROOT / "lbconfig" / "sites" / "hardened_loopback.toml"
 PAIR_HARDENED_SITE = ROOT / "lbconfig" / "sites" / "hardened.toml"
 TRANSPARENT_SITE = ROOT / "lbconfig" / "sites" / "transparent.toml"
+TWO_ARM_SITE = ROOT / "lbconfig" / "sites" / "two-arm.toml"
 PROXIED_SITE = ROOT / "lbconfig" / "sites" / "proxied_loopback.toml"
 DEFAULT_OUT = Path("out") / "report"
 MOST_PROCESSES = 64

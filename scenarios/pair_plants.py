@@ -61,6 +61,7 @@ def _of_setup(site: Site, first: Unit, second: Unit) -> tuple[PairDefect, ...]:
         _defect("replication-blocked", "a packet filter between the units drops the replication of tables", None,
                 UnitEdit(first.name, _FILTER, rf"(-A INPUT -s {two}/32 -p tcp .*) -j ACCEPT", r"\1 -j DROP"),
                 UnitEdit(second.name, _FILTER, rf"(-A INPUT -s {one}/32 -p tcp .*) -j ACCEPT", r"\1 -j DROP")),
+        *_of_arms(site, second),
     )  # fmt: skip
 
 
@@ -74,6 +75,15 @@ def _of_certificates(site: Site, second: Unit) -> tuple[PairDefect, ...]:
             "PAIR-1", None, Defects(other_authority=(second.name,)),
         ),
     )  # fmt: skip
+
+
+def _of_arms(site: Site, second: Unit) -> tuple[PairDefect, ...]:
+    """Return what else PAIR-1 must see of units that have an arm in the nodes' network."""
+    gateway = site.balancer.nodes_gateway
+    if gateway is None:
+        return ()
+    edit = UnitEdit(second.name, _KEEPALIVED, rf"^\s*{re.escape(gateway)}/.*\n", "")
+    return (_defect("gateway-missing-on-secondary", "the secondary does not take over the nodes' gateway", None, edit),)
 
 
 def _of_tables(site: Site, port: int) -> tuple[PairDefect, ...]:

@@ -144,7 +144,8 @@ def _look_at_unit(lab: Lab, pair: HasBalancerPair, name: str) -> UnitSeen:
     vips = {vip.name for vip in lab.site.vip}
     folder = unit.configuration_file.parent
     return UnitSeen(
-        name=name, address=unit.address, version=unit.balancer.info().version,
+        name=name, address=unit.address, inner_address=lab.site.balancer.unit_named(name).inner_address or "",
+        version=unit.balancer.info().version,
         files={file: (folder / file).read_text() for file in UNIT_FILES}, peers=tuple(unit.balancer.peers()),
         servers=tuple(sorted(
             ServerKey(server.vip, server.label, server.id, server.address, server.port, server.weight)

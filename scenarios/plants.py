@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
 
 from compose.lab import ConfigurationEdit, Defects, MisbehavingService, Relayed, SentFrom, UnitEdit
-from lbconfig.site import ServiceKind, Site
+from lbconfig.site import ServiceKind, Site, Vip
 from scenarios.pair_plants import pair_defects
 from simulators.misbehaviour import LATE_BY_S, Misbehaviour
 
@@ -152,7 +153,9 @@ def _source_plants(site: Site) -> tuple[Plant, ...]:
                 (own, f"source {_stranger(site, dmwl.name)}"),
             )
         )
+        planted += _outer_source(site, dmwl)
     if dmwl.source == "transparent":
+        planted += _past_the_balancer(site, dmwl)
         planted.append(
             _edited(
                 "not-transparent",
@@ -184,6 +187,36 @@ def _source_plants(site: Site) -> tuple[Plant, ...]:
             )
         )
     return tuple(planted)
+
+
+def _outer_source(site: Site, vip: Vip) -> Iterator[Plant]:
+    """Yield what makes units with two arms connect to nodes from the wrong one."""
+    edits = [
+        UnitEdit(
+            unit.name, "haproxy.cfg", rf"(^listen {vip.name}\n(?:    .*\n)*?    source) {re.escape(unit.inner_address)}$",
+            rf"\1 {unit.address}",
+        )
+        for unit in site.balancer.unit if unit.inner_address is not None
+    ]  # fmt: skip
+    if edits:
+        breaks = "the balancer connects to nodes from its address in the clients' network"
+        defects = Defects(unit_configuration=tuple(edits))
+        yield Plant("outer-source-address", breaks, "SOURCE-1", vip.name, defects, lab="compose")
+
+
+def _past_the_balancer(site: Site, vip: Vip) -> Iterator[Plant]:
+    """Yield routes that are asymmetric: requests come through a transparent balancer, answers leave past it."""
+    if site.balancer.nodes_gateway is not None:
+        return  # nodes with a gateway of the balancer's have no other way
+    nodes = tuple(node.name for node in site.node)
+    yield Plant(
+        "answers-past-the-balancer", "no node's route to the clients goes through the balancer", "REACH-1", vip.name,
+        Defects(past_the_balancer=nodes),
+    )  # fmt: skip
+    yield Plant(
+        "one-node-answers-past-the-balancer", "the route of one node to the clients does not go through the balancer", "SPREAD-1",
+        vip.name, Defects(past_the_balancer=nodes[-1:]),
+    )  # fmt: skip
 
 
 def _health_check_plants(site: Site) -> tuple[Plant, ...]:

@@ -11,7 +11,7 @@ from compose.lab import Defects, LabError
 from compose.layout import tester_network
 from compose.native import check_loopback
 from compose.native_balancer import find_haproxy
-from compose.run_folder import subnet_of
+from compose.networks import networks_of
 from lbconfig.site import Site
 from lbconfig.site_file import SiteError, load_site
 from scenarios.acceptance import check_ids
@@ -53,7 +53,7 @@ def prepare(options: Options) -> Prepared:
             check_loopback(site)
             find_haproxy(None)
         else:
-            subnet_of(site)
+            networks_of(site)
         defects = plant_named(site, options.plant).defects if options.plant else Defects()
     except (SiteError, PlantError, LabError) as error:
         raise UsageError(str(error)) from error

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from compose.lab import CanReadJournals, Lab
+from compose.lab import CanReadJournals, HasStraightSources, Lab
 from lbconfig.site import RealServer, ServiceKind, Vip
 from scenarios.frames import own_receipts, scan_operations, scan_receipts
 from scenarios.targets import SERVICE_OF, straight, through, timeouts_of
@@ -101,6 +101,12 @@ class Run:
     def straight(self, vip: Vip, server: RealServer) -> Target:
         """Return a real server itself as a target: the baseline."""
         return straight(self.site, vip, server)
+
+    def straight_sources(self, count: int) -> list[str]:
+        """Return addresses from which real servers are reached straight: where not everybody may, of those who may."""
+        if isinstance(self.lab, HasStraightSources):
+            return self.lab.straight_source_addresses(count)
+        return self.lab.source_addresses(count)
 
     def operations(
         self, service: ServiceKind, workloads: Collection[int] | None = None, *, kinds: Collection[Kind] | None = None

@@ -28,7 +28,7 @@ def stocked(run: Run, own: OwnSamples) -> Kit:
     vip = run.site.vip_of("dicom")
     modality = Modality(
         run.straight(vip, vip.real_server[0]),
-        run.lab.source_addresses(1)[0],
+        run.straight_sources(1)[0],
         images=[kit.small_image],
         calling_ae=run.site.dicom.calling_ae_titles[0],
         called_ae=run.site.dicom.ae_title,

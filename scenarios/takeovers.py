@@ -28,8 +28,9 @@ class ServerKey(msgspec.Struct, frozen=True, order=True):
 class UnitSeen(msgspec.Struct, frozen=True, kw_only=True):
     """One unit at rest.
 
-    `files` are the texts of its configuration by file name; `certificates` the SHA-256 of every file that its haproxy.cfg
-    names as a certificate, by its path, or its name where it lies beside (empty where it cannot be read).
+    `inner_address` is its own one in the nodes' network, empty where it has none. `files` are the texts of its configuration
+    by file name; `certificates` the SHA-256 of every file that its haproxy.cfg names as a certificate, by its path, or its
+    name where it lies beside (empty where it cannot be read).
     """
 
     name: str
@@ -39,6 +40,7 @@ class UnitSeen(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[PeerSeen, ...]
     servers: tuple[ServerKey, ...]
     certificates: Mapping[str, str] = {}
+    inner_address: str = ""
 
 
 class HolderSample(msgspec.Struct, frozen=True):

@@ -137,11 +137,10 @@ def say_in_pairs(
     Which of a pair comes first is drawn anew for each, so that what the first one warms helps neither. Sessions stay open:
     what connecting costs is another question. A pair of which one was not acknowledged, or met another node, is left out.
     """
-    sources = run.lab.source_addresses(2)
-    through = make_talker(vip, sources[0])
+    through = make_talker(vip, run.lab.source_addresses(1)[0])
     node = _node_met(through.say(Attempt(through.new_identity(), workload=workload)))
     server = next((server for server in vip.real_server if server.node == node), vip.real_server[0])
-    straight = make_straight(vip, server, sources[1])
+    straight = make_straight(vip, server, run.straight_sources(1)[0])
     draw = run.random(f"pairs {vip.name}")
     pairs: list[Pair] = []
     failures = 0

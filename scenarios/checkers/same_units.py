@@ -176,6 +176,8 @@ def normalised(unit: UnitSeen, other: UnitSeen, file: str) -> list[tuple[str, st
         for whom, what in ((unit, "own"), (other, "other")):
             line = re.sub(rf"(?<![\w.-]){re.escape(whom.name)}(?![\w.-])", f"<{what}>", line)
             line = re.sub(rf"(?<![\d.]){re.escape(whom.address)}(?![\d.])", f"<{what} address>", line)
+            if whom.inner_address:
+                line = re.sub(rf"(?<![\d.]){re.escape(whom.inner_address)}(?![\d.])", f"<{what} inner address>", line)
         if not raw[0].isspace():
             section = line
             lines.append(("", line))  # a section that one unit alone has, or a rule: packet filters have no sections

@@ -44,7 +44,9 @@ class Desk(msgspec.Struct, frozen=True):
 
 def places(run: Run, vip: Vip) -> list[Place]:
     """Return every real server of a VIP, then the VIP itself."""
-    targets = [(server.label, run.straight(vip, server)) for server in vip.real_server]
-    targets.append((THROUGH_VIP, run.through(vip)))
-    sources = run.lab.source_addresses(len(targets))
-    return [Place(name, target, source) for (name, target), source in zip(targets, sources, strict=True)]
+    sources = run.straight_sources(len(vip.real_server))
+    straight = [
+        Place(server.label, run.straight(vip, server), source)
+        for server, source in zip(vip.real_server, sources, strict=True)
+    ]
+    return [*straight, Place(THROUGH_VIP, run.through(vip), run.lab.source_addresses(1)[0])]

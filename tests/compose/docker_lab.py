@@ -61,19 +61,22 @@ def host_state(mark: str) -> HostState:
 
 
 def free_subnet() -> str:
-    """Return a network that nothing here has."""
+    """Return a network that nothing here has, nor the one after it."""
     while True:
-        subnet = f"10.{random.randint(64, 127)}.{random.randint(1, 254)}.0/24"  # where a lab may be, by chance
+        first, third = random.randint(64, 127), random.randint(1, 253)  # where a lab may be, by chance
         try:
-            check_free_network(lab_network(subnet), connect())
+            for number in (third, third + 1):
+                check_free_network(lab_network(f"10.{first}.{number}.0/24"), connect())
         except LabError:
             continue
-        return subnet
+        return f"10.{first}.{third}.0/24"
 
 
-def hosted(subnet: str, out: Path, defects: Defects | None = None) -> tuple[HostedLab, Site]:
-    """Return the brief's site as a lab at another network; it is not up yet."""
-    with moved_site_file(BRIEF, subnet) as path:
+def hosted(
+    subnet: str, out: Path, defects: Defects | None = None, *, site_file: Path = BRIEF
+) -> tuple[HostedLab, Site]:  # fmt: skip
+    """Return a site, by default the brief's, as a lab at another network; it is not up yet."""
+    with moved_site_file(site_file, subnet) as path:
         site = load_site(path)
         return HostedLab(site, path.read_text(), out, defects=defects or Defects()), site
 
@@ -123,11 +126,11 @@ class Seen:
         vip = next(vip for vip in self.site.vip if vip.service == service)
         return self.probe(vip.address, vip.port, service, source or self.lab.source_addresses(1)[0])
 
-    def straight(self, service: str, node: str, timeout_s: float = 20.0) -> str:
-        """Probe a node's service itself."""
+    def straight(self, service: str, node: str, timeout_s: float = 20.0, source: str | None = None) -> str:
+        """Probe a node's service itself, from where that is allowed."""
         vip = next(vip for vip in self.site.vip if vip.service == service)
         port = next(server.port for server in vip.real_server if server.node == node)
-        source = self.lab.source_addresses(1)[0]
+        source = source or self.lab.straight_source_addresses(1)[0]
         return self.probe(self.site.node_named(node).address, port, service, source, timeout_s)
 
 

@@ -19,16 +19,18 @@ from lbconfig.site import Site
 from lbconfig.site_file import load_site
 
 COMPOSE_FILE = CHECKOUT / "compose" / "compose.yaml"
+TWO_ARM_FILE = CHECKOUT / "compose" / "two-arm.yaml"
 Config = dict[str, Any]
 
 
-def config(**variables: str) -> Config:
-    """Return compose.yaml as Compose reads it, with all profiles."""
+def config(*files: Path, **variables: str) -> Config:
+    """Return compose.yaml, and files after it, as Compose reads them, with all profiles."""
     if shutil.which("docker") is None:
         pytest.skip("docker is not installed")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFLIGHT_")} | variables
+    named = [word for file in (COMPOSE_FILE, *files) for word in ("--file", str(file))]
     done = subprocess.run(
-        ["docker", "compose", "--file", str(COMPOSE_FILE), "--profile", "*", "config", "--format", "json"],
+        ["docker", "compose", *named, "--profile", "*", "config", "--format", "json"],
         capture_output=True, text=True, check=False, env=environment, timeout=60,
     )  # fmt: skip
     if "unknown" in done.stderr and "compose" in done.stderr:
@@ -48,11 +50,11 @@ def brief() -> Site:
     return load_site(CHECKOUT / "lbconfig" / "sites" / "brief.toml")
 
 
-def addresses(read: Config) -> dict[str, str]:
-    """Return the fixed address of each service that has one."""
+def addresses(read: Config, network_name: str = "lab") -> dict[str, str]:
+    """Return the fixed address of each service that has one in a network."""
     found = {}
     for name, service in read["services"].items():
-        network = (service.get("networks") or {}).get("lab") or {}
+        network = (service.get("networks") or {}).get(network_name) or {}
         if "ipv4_address" in network:
             found[name] = network["ipv4_address"]
     return found
@@ -153,3 +155,43 @@ def test_what_is_run_comes_from_the_checkout_that_is_named(tmp_path: Path) -> No
     elsewhere = config(PREFLIGHT_CHECKOUT=str(tmp_path))
     for service in elsewhere["services"].values():
         assert [mount["source"] for mount in service["volumes"] if mount["target"] == "/preflight"] == [str(tmp_path)]
+
+
+@pytest.fixture(scope="module")
+def two_arms() -> Config:
+    return config(TWO_ARM_FILE)
+
+
+@pytest.fixture(scope="module")
+def two_arm_site() -> Site:
+    return load_site(CHECKOUT / "lbconfig" / "sites" / "two-arm.toml")
+
+
+def test_with_two_arms_units_are_in_both_networks_and_nodes_in_their_own_alone(two_arms: Config, two_arm_site: Site) -> None:
+    units, nodes = two_arm_site.balancer.unit, two_arm_site.node
+    assert addresses(two_arms) == {unit.name: unit.address for unit in units} | {"tester": f"192.168.110.{TESTER}"}
+    inner = {unit.name: unit.inner_address for unit in units} | {node.name: node.address for node in nodes}
+    assert addresses(two_arms, "nodes") == inner
+
+
+def test_the_nodes_network_is_no_part_of_the_host_and_its_gateway_is_the_sites(two_arms: Config, two_arm_site: Site) -> None:
+    network = two_arms["networks"]["nodes"]
+    assert network["driver_opts"] == two_arms["networks"]["lab"]["driver_opts"]
+    assert network["ipam"]["config"] == [{"subnet": "192.168.120.0/24", "gateway": two_arm_site.balancer.nodes_gateway}]
+
+
+def test_everything_else_is_as_with_one_arm(two_arms: Config, composed: Config) -> None:
+    def without_networks(read: Config) -> Config:
+        return {
+            name: {key: service[key] for key in service if key != "networks"} for name, service in read["services"].items()
+        }
+
+    assert without_networks(two_arms) == without_networks(composed)
+    assert two_arms["networks"]["lab"] == composed["networks"]["lab"]
+
+
+def test_each_network_moves_by_itself() -> None:
+    both = config(TWO_ARM_FILE, PREFLIGHT_SUBNET="10.9.8", PREFLIGHT_NODES_SUBNET="10.9.9")
+    assert {address.rpartition(".")[0] for address in addresses(both).values()} == {"10.9.8"}
+    assert {address.rpartition(".")[0] for address in addresses(both, "nodes").values()} == {"10.9.9"}
+    assert both["networks"]["nodes"]["ipam"]["config"] == [{"subnet": "10.9.9.0/24", "gateway": "10.9.9.1"}]

@@ -26,7 +26,8 @@ def test_what_an_earlier_fault_left_is_removed_before_anything_is_dropped() -> N
 
 def test_a_host_that_is_cut_off_loses_every_interface_but_loopback_the_outer_one_first() -> None:
     assert each_arm("down") == (
-        "for dev in $(ip -o -4 addr show scope global | awk '{print $2}' | sort -ru); do ip link set \"$dev\" down; done"
+        "for dev in $({ ip -o route show default | awk '{print $5}'; ip -o -4 addr show scope global | awk '{print $2}'; }"
+        " | awk '!seen[$0]++'); do ip link set \"$dev\" down; done"
     )
 
 

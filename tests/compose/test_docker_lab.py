@@ -11,11 +11,11 @@ import pytest
 from compose import lab as abilities
 from compose.docker import ComposeLab
 from compose.lab import LabError, UnitFailure
+from compose.networks import subnet_of
 from compose.overlap import ways_to
-from compose.run_folder import subnet_of
 from lbconfig.site import ServiceKind
 from simulators.journal import read_receipts
-from tests.compose.docker_lab import Seen, free_subnet, hosted, wait_for
+from tests.compose.docker_lab import Seen, free_subnet, host_state, hosted, wait_for
 
 if TYPE_CHECKING:
     from tests.compose.conftest import Docker
@@ -27,6 +27,21 @@ CAPABILITIES = (
     abilities.CanNameUnexpectedExits, abilities.CanIsolateNodes, abilities.CanDegradeNetwork, abilities.HasBalancerPair,
     abilities.CanFailUnits, abilities.CanCutPaths, abilities.CanReceive, abilities.HasRoutedSources,
 )  # fmt: skip
+
+
+LATE_S = 0.4
+_CONNECT = """
+import socket, sys, time
+began = time.monotonic()
+socket.create_connection((sys.argv[1], int(sys.argv[2])), 10).close()
+print(time.monotonic() - began)
+"""
+
+
+def seconds_to_connect(up: Seen, node: str) -> float:
+    """Return how long a connection from the tester to a node's HL7 service takes to be there."""
+    port = up.site.vip_of("hl7").real_server[0].port
+    return float(up.in_tester("python3", "-c", _CONNECT, up.site.node_named(node).address, str(port)))
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +146,19 @@ def test_a_rate_is_one_that_the_kernel_keeps(up: Seen) -> None:
     finally:
         up.lab.restore("mach7-1")
     assert "PREFLIGHT" not in up.in_network_of("mach7-1", "iptables -S; tc qdisc show")
+
+
+def test_what_a_node_sends_comes_later_with_netem_or_without(up: Seen) -> None:
+    up.lab.degrade("mach7-1", delay_s=LATE_S)
+    try:
+        assert seconds_to_connect(up, "mach7-1") >= LATE_S
+        assert seconds_to_connect(up, "mach7-2") < LATE_S
+        assert up.straight("dicom", "mach7-1") == "answered"
+    finally:
+        up.lab.restore("mach7-1")
+    assert seconds_to_connect(up, "mach7-1") < LATE_S
+    assert "PREFLIGHT" not in up.in_network_of("mach7-1", "iptables -S")
+    assert not [name for name in host_state(up.host.project).containers if "delay-line" in name]
 
 
 @pytest.mark.parametrize(("loss", "rate"), [(1.0, None), (-0.1, None), (0.0, 0)])

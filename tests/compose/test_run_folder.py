@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import json
 import os
 from pathlib import Path
 
@@ -13,14 +13,13 @@ from compose.container_node import read_node_file
 from compose.keeper_client import CHECKOUT
 from compose.lab import ConfigurationEdit, Defects, LabError, MisbehavingService, Relayed
 from compose.layout import NODE_UID
-from compose.run_folder import WebAccount, moved, subnet_of, write_run_folder
+from compose.run_folder import WebAccount, write_run_folder
 from lbconfig.site import Site
 from lbconfig.site_file import load_site
 from simulators.misbehaviour import Misbehaviour
 
 BRIEF = CHECKOUT / "lbconfig" / "sites" / "brief.toml"
 TEXT = BRIEF.read_text()
-NETWORK = ipaddress.IPv4Network("192.168.110.0/24")
 
 
 @pytest.fixture
@@ -30,27 +29,9 @@ def site() -> Site:
 
 def written(site: Site, directory: Path, defects: Defects | None = None) -> Path:
     run = directory / "run"
-    run.mkdir()
+    run.mkdir(parents=True)
     write_run_folder(site, TEXT, run, defects or Defects())
     return run
-
-
-def test_the_briefs_site_lies_in_one_network(site: Site) -> None:
-    assert subnet_of(site) == NETWORK
-
-
-def test_every_host_moves_and_nothing_else() -> None:
-    text = moved(TEXT, NETWORK, ipaddress.IPv4Network("10.9.8.0/24"))
-    assert "192.168.110." not in text
-    assert text.count("10.9.8.") == TEXT.count("192.168.110.")
-    assert text.replace("10.9.8.", "192.168.110.") == TEXT
-
-
-def test_what_only_looks_like_an_address_of_the_network_stays() -> None:
-    text = "a = '1192.168.110.5' b = '10.192.168.110.5' c = '192.168.110.5' d = '192.168.1101'"
-    assert moved(text, NETWORK, ipaddress.IPv4Network("10.9.8.0/24")) == (
-        "a = '1192.168.110.5' b = '10.192.168.110.5' c = '10.9.8.5' d = '192.168.1101'"
-    )
 
 
 def test_each_node_starts_from_paths_inside_its_container(site: Site, tmp_path: Path) -> None:
@@ -111,18 +92,18 @@ def test_a_defect_of_what_is_not_there_is_refused(site: Site, tmp_path: Path) ->
         written(site, tmp_path, Defects(relays=(Relayed("mach7-9", "hl7"),)))
 
 
-def replaced(old: str, new: str, directory: Path) -> Site:
-    path = directory / "site.toml"
-    assert TEXT.count(old) >= 1
-    path.write_text(TEXT.replace(old, new))
-    return load_site(path)
+def test_nodes_past_the_balancer_must_be_nodes_of_the_site(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="past the balancer: expected one of mach7-1, mach7-2, found mach7-9"):
+        written(site, tmp_path, Defects(past_the_balancer=("mach7-9",)))
 
 
-def test_a_host_outside_of_the_network_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=r"node mach7-2: expected an address in 192\.168\.110\.0/24, as VIP DICOM has one"):
-        subnet_of(replaced('"192.168.110.151"', '"192.168.111.151"', tmp_path))
-
-
-def test_an_address_that_the_lab_needs_itself_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=r"node mach7-2: .*found 192\.168\.110\.20: the tester's"):
-        subnet_of(replaced('"192.168.110.151"', '"192.168.110.20"', tmp_path))
+def test_a_unit_with_two_arms_is_told_by_its_addresses_which_is_which(site: Site, tmp_path: Path) -> None:
+    path = BRIEF.with_name("two-arm.toml")
+    (tmp_path / "run").mkdir()
+    write_run_folder(load_site(path), path.read_text(), tmp_path / "run", Defects())
+    files = tmp_path / "run" / "balancers" / "lb-2"
+    assert json.loads((files / "arms.json").read_text()) == {"outer": "192.168.110.11", "inner": "192.168.120.11"}
+    assert "192.168.110.100/24 dev outer\n" in (files / "keepalived.conf").read_text()
+    assert "192.168.120.1/24 dev inner\n" in (files / "keepalived.conf").read_text()
+    one_arm = written(site, tmp_path / "one-arm")
+    assert json.loads((one_arm / "balancers" / "lb-2" / "arms.json").read_text()) == {}

@@ -22,7 +22,16 @@ STATES, CA_FILE = "/run/preflight/server-states", "/run/preflight/ca.pem"
 RUNTIME = Runtime(
     runtime_socket="/run/preflight/haproxy.sock", fd_limit=20000, server_state_file=STATES, ca_file=CA_FILE
 )  # fmt: skip
-SHIPPED = ["brief", "loopback", "hardened", "hardened_loopback", "proxied_loopback", "transparent"]
+SHIPPED = [
+    "brief",
+    "loopback",
+    "hardened",
+    "hardened_loopback",
+    "proxied_loopback",
+    "transparent",
+    "two-arm",
+    "two-arm-transparent",
+]
 
 
 def accepted(program: str, configuration: str, directory: Path) -> str:

@@ -152,12 +152,13 @@ def test_a_unit_that_is_not_there_and_a_site_without_a_pair_are_refused(brief: S
         packet_filter.render(loopback, "lb-1")
 
 
-def test_iptables_reads_the_golden_rules_of_a_unit() -> None:
+@pytest.mark.parametrize("site", ["brief", "two-arm"])
+def test_iptables_reads_the_golden_rules_of_a_unit(site: str) -> None:
     program = shutil.which("iptables-restore") or shutil.which("iptables-restore", path="/usr/sbin:/sbin")
     if program is None:
         pytest.skip("iptables is not installed")
     for unit in UNITS:
-        rules = GOLDEN / f"brief.{unit}.filter.rules"
+        rules = GOLDEN / f"{site}.{unit}.filter.rules"
         read = subprocess.run([program, "--test", str(rules)], capture_output=True, text=True, check=False)
         if "Permission denied" in read.stderr:
             pytest.skip("only root may have iptables read rules")

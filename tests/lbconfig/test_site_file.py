@@ -114,8 +114,8 @@ WRONG = {
     ),
     "an unknown key like no other": (
         replaced('network = "127.1.0.0/16"', 'network = "127.1.0.0/16"\nqqq = 1'),
-        "hospital.toml: clients.qqq: expected one of the keys network, routed_network, connect_timeout_s, "
-        'negotiate_timeout_s, send_timeout_s, response_timeout_s, found "qqq"',
+        "hospital.toml: clients.qqq: expected one of the keys network, routed_network, straight_network, "
+        'connect_timeout_s, negotiate_timeout_s, send_timeout_s, response_timeout_s, found "qqq"',
     ),
     "an unknown key at the top": (
         top("nodes = 2"),

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from lbconfig.site_file import load_site
-from scenarios.options import DEFAULT_SITE, HARDENED_SITE, PAIR_HARDENED_SITE, PROXIED_SITE, SITE_OF_LAB, TRANSPARENT_SITE
+from scenarios.options import (
+    DEFAULT_SITE,
+    HARDENED_SITE,
+    PAIR_HARDENED_SITE,
+    PROXIED_SITE,
+    SITE_OF_LAB,
+    TRANSPARENT_SITE,
+    TWO_ARM_SITE,
+)  # fmt: skip
 from scenarios.plants import Plant, plants
 
 
@@ -28,7 +36,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     profile = metafunc.config.getoption("--plant-profile")
     tried: dict[str, tuple[Path, Plant]] = {}
     sites = [(site, "native") for site in (DEFAULT_SITE, HARDENED_SITE, PROXIED_SITE)]
-    sites += [(site, "compose") for site in (SITE_OF_LAB["compose"], PAIR_HARDENED_SITE, TRANSPARENT_SITE)]
+    sites += [(site, "compose") for site in (SITE_OF_LAB["compose"], PAIR_HARDENED_SITE, TRANSPARENT_SITE, TWO_ARM_SITE)]
     for site, lab in sites:
         for plant in plants(load_site(site)):
             if plant.lab == lab:

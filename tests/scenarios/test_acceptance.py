@@ -9,7 +9,7 @@ from reports.verdict import Report
 from scenarios.acceptance import Acceptance, required_verdicts
 from scenarios.catalogue import CATALOGUE
 from scenarios.findings import Finding, failed, passed, skipped, unknown
-from scenarios.options import DEFAULT_SITE, HARDENED_SITE, PROXIED_SITE, Options
+from scenarios.options import DEFAULT_SITE, HARDENED_SITE, PROXIED_SITE, TRANSPARENT_SITE, TWO_ARM_SITE, Options
 from scenarios.plants import plants
 
 SITE, HARDENED = load_site(DEFAULT_SITE), load_site(HARDENED_SITE)
@@ -109,8 +109,23 @@ def test_a_check_that_a_site_waives_has_no_plant_there() -> None:
     assert "health-by-connecting" in {plant.id for plant in plants(HARDENED)}
 
 
+def test_asymmetric_routes_are_planted_where_nodes_must_answer_through_the_balancer() -> None:
+    asymmetric = {"answers-past-the-balancer", "one-node-answers-past-the-balancer"}
+    planted = {plant.id: plant for plant in plants(load_site(TRANSPARENT_SITE))}
+    assert asymmetric <= planted.keys()
+    assert {planted[name].lab for name in asymmetric} == {"compose"}
+    for path in (PROXIED_SITE, TWO_ARM_SITE):
+        assert not asymmetric & {plant.id for plant in plants(load_site(path))}
+
+
+def test_a_wrong_arm_is_planted_where_there_are_two() -> None:
+    two_arm = {"outer-source-address", "gateway-missing-on-secondary"}
+    assert two_arm <= {plant.id for plant in plants(load_site(TWO_ARM_SITE))}
+    assert not two_arm & {plant.id for plant in plants(PAIR)}
+
+
 def test_every_plant_of_every_shipped_site_has_an_id_of_its_own() -> None:
-    for site in (SITE, HARDENED, load_site(PROXIED_SITE)):
+    for site in (SITE, HARDENED, *(load_site(path) for path in (PROXIED_SITE, TRANSPARENT_SITE, TWO_ARM_SITE))):
         ids = [plant.id for plant in plants(site)]
         assert len(set(ids)) == len(ids)
 

@@ -102,6 +102,20 @@ def test_each_difference_fails_the_balancer(second: UnitSeen, words: str) -> Non
     assert words in finding.reason
 
 
+def test_inner_addresses_are_each_units_own_and_another_ones_is_a_difference() -> None:
+    def with_arm(name: str, inner: str, source: str) -> UnitSeen:
+        seen = unit(name)
+        text = seen.files["haproxy.cfg"].replace(f"source {seen.address}", f"source {source}")
+        return unit(name, inner_address=inner, files={**seen.files, "haproxy.cfg": text})
+
+    first = with_arm("lb-1", "10.0.1.1", "10.0.1.1")
+    alike = pair(units=(first, with_arm("lb-2", "10.0.1.2", "10.0.1.2")))
+    assert alike.verdict == "pass"
+    outer = pair(units=(first, with_arm("lb-2", "10.0.1.2", "10.0.0.2")))
+    assert (outer.verdict, outer.subject) == ("fail", "balancer")
+    assert "haproxy.cfg: only lb-1 has [listen HL7] source <own inner address>" in outer.reason
+
+
 def test_another_certificate_on_one_unit_fails() -> None:
     first, second = unit("lb-1", certificates={"site.pem": "aa"}), unit("lb-2", certificates={"site.pem": "bb"})
     finding = pair(units=(first, second))
