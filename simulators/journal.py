@@ -66,7 +66,7 @@ _pack_what_came = record_struct(RECEIPT_FIELDS[:_WAY_FROM]).pack
 _pack_way = record_struct(RECEIPT_FIELDS[_WAY_FROM:]).pack
 
 
-@functools.lru_cache(maxsize=4096)  # the same for all that comes over one connection
+@functools.lru_cache(maxsize=256)  # the same for all that comes over one connection; few, so that memory is soon flat
 def _packed_way(peer: tuple[str, int], caller: str, node: bytes) -> bytes:
     """Pack the last fields of a receipt: who sent it, who took it."""
     return _pack_way(packed_address(peer[0]), peer[1], caller.encode("ascii", "replace")[:16], node)
