@@ -10,7 +10,7 @@ import polars as pl
 
 from scenarios.checkers.places import Places
 from scenarios.findings import Finding, Numbers, failed, passed, unknown
-from scenarios.frames import BATCH_ROWS, Frame, batches, columns
+from scenarios.frames import Frame, batches, columns
 from simulators.operations import SEQUENCE_BITS, Outcome
 
 Times = npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ def judge_order(operations: Frame, receipts: Frame, *, at_least: int) -> Finding
     """
     messages = _Messages(operations, receipts)
     patients, overlapping, later_ns = _in_turn(messages)
-    copies, late = _copies(messages, later_ns, receipts)
+    copies, late = _copies(messages, receipts, later_ns)
     followed = int(np.count_nonzero(later_ns < _NEVER))
     measured: dict[str, Any] = {
         "patients": patients, "messages": messages.places.count, "messages_followed": followed, "copies": copies,
@@ -66,17 +66,16 @@ class _Messages:
     """One entry for each message that belongs to a patient.
 
     Whose it is; when it was first begun; when the fate of its last attempt was known; and when it was taken for good, which
-    is never for one that was not acknowledged. `copies` are where each of its copies belongs, and when that was received.
+    is never for one that was not acknowledged.
     """
 
     def __init__(self, operations: Frame, receipts: Frame) -> None:
         attempts = operations.lazy().filter(pl.col("patient") > 0)
-        tried = columns(attempts, "key", "patient", "outcome", "begun_ns", "ended_ns")
-        self.places = Places(tried["key"].to_numpy())
+        self.places = Places(columns(attempts, "key")["key"].to_numpy())
         self.patient = np.zeros(self.places.count, np.uint64)
         self.begun_ns, self.taken_ns = (np.full(self.places.count, _NEVER) for _ in range(2))
         self.settled_ns = np.zeros(self.places.count, np.int64)
-        for batch in tried.iter_slices(BATCH_ROWS):
+        for batch in batches(attempts, "key", "patient", "outcome", "begun_ns", "ended_ns"):
             keys, patient, outcome, begun_ns, ended_ns = (batch[name].to_numpy() for name in batch.columns)
             at = self.places.of(keys)
             acknowledged = outcome == Outcome.ACKNOWLEDGED
@@ -84,16 +83,10 @@ class _Messages:
             np.minimum.at(self.begun_ns, at, begun_ns)
             np.maximum.at(self.settled_ns, at, ended_ns)
             np.minimum.at(self.taken_ns, at[acknowledged], ended_ns[acknowledged])
-        del tried
         never = self.taken_ns == _NEVER
-        self.copies: list[tuple[npt.NDArray[np.int32], Times]] = []
         for batch in batches(receipts, "key", "received_ns"):
-            at, received_ns = self.places.of(batch["key"].to_numpy()), batch["received_ns"].to_numpy()
-            known = at >= 0
-            if not known.all():
-                at, received_ns = at[known], received_ns[known]
-            np.minimum.at(self.taken_ns, at, received_ns)
-            self.copies.append((at.astype(np.int32), received_ns))
+            at = self.places.of(batch["key"].to_numpy())
+            np.minimum.at(self.taken_ns, at[at >= 0], batch["received_ns"].to_numpy()[at >= 0])
         self.taken_ns[never] = _NEVER
 
 
@@ -141,24 +134,19 @@ class _Late(NamedTuple):
     worst_ns: int
 
 
-def _copies(messages: _Messages, later_ns: Times, receipts: Frame) -> tuple[int, _Late]:
+def _copies(messages: _Messages, receipts: Frame, later_ns: Times) -> tuple[int, _Late]:
     """Return how many copies there are of messages that another one followed, and which of them came after it."""
     copies, late, worst_ns = 0, 0, 0
-    for at, received_ns in messages.copies:
-        limit_ns = later_ns[at]
-        copies += int(np.count_nonzero(limit_ns < _NEVER))
-        by_ns = received_ns - limit_ns  # far below 0 where no other one followed
-        if len(by_ns) and (worst := int(by_ns.max())) > 0:
-            late += int(np.count_nonzero(by_ns > 0))
-            worst_ns = max(worst_ns, worst)
-    return copies, _Late(late, _late_nodes(messages, later_ns, receipts) if late else set(), worst_ns)
-
-
-def _late_nodes(messages: _Messages, later_ns: Times, receipts: Frame) -> set[str]:
-    """Return the nodes that took a copy too late: their journals are read once more, for their names alone."""
     nodes: set[str] = set()
     for batch in batches(receipts, "key", "received_ns", "node"):
         at = messages.places.of(batch["key"].to_numpy())
-        late = (at >= 0) & (batch["received_ns"].to_numpy() > later_ns[at])
-        nodes |= set(batch["node"].filter(pl.Series(late)).unique().to_list())
-    return nodes
+        known = np.flatnonzero(at >= 0)
+        limit_ns = later_ns[at[known]]
+        followed = limit_ns < _NEVER
+        by_ns = (batch["received_ns"].to_numpy()[known] - limit_ns)[followed]
+        copies += len(by_ns)
+        if (by_ns > 0).any():
+            late += int(np.count_nonzero(by_ns > 0))
+            worst_ns = max(worst_ns, int(by_ns.max()))
+            nodes |= set(batch["node"].gather(known[followed][by_ns > 0]).unique().to_list())
+    return copies, _Late(late, nodes, worst_ns)
