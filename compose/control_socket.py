@@ -63,14 +63,17 @@ def hold(path: Path, request: dict[str, Any], timeout_s: float) -> socket.socket
 def listen(path: Path) -> socket.socket:
     """Return a listening socket at a path, in place of what an earlier process left there.
 
-    Whoever can reach its folder may connect: containers have users of their own.
+    It is there only once it listens: whoever finds it is not refused. Whoever can reach its folder may connect: containers
+    have users of their own.
     """
-    path.unlink(missing_ok=True)
+    coming = path.with_name(f"{path.name}.new")
+    coming.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with _short_name(path) as name:
+    with _short_name(coming) as name:
         listener.bind(name)
-    path.chmod(0o666)  # the folder is what keeps others away
+    coming.chmod(0o666)  # the folder is what keeps others away
     listener.listen(_BACKLOG)
+    coming.replace(path)
     return listener
 
 

@@ -93,3 +93,24 @@ def test_a_socket_takes_the_place_of_one_that_was_left(deep: Path) -> None:
 def _by_folder(path: Path) -> str:
     """Name a socket by the folder's descriptor, as its server does; the descriptor lives as long as the test."""
     return f"/proc/self/fd/{os.open(path.parent, os.O_PATH | os.O_DIRECTORY)}/{path.name}"
+
+
+def test_a_socket_that_is_there_listens(tmp_path: Path) -> None:
+    met: list[OSError] = []
+
+    def connect_at_once(path: Path) -> None:
+        while not path.exists():
+            pass
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+            try:
+                channel.connect(str(path))
+            except OSError as error:
+                met.append(error)
+
+    for number in range(200):
+        path = tmp_path / f"{number}.sock"
+        watcher = threading.Thread(target=connect_at_once, args=(path,))
+        watcher.start()
+        with listen(path):
+            watcher.join()
+    assert met == []
