@@ -161,8 +161,10 @@ def _one_node(demand: Demand) -> Sequence[UserPlan]:
 def _steps(site: Site, demand: Demand) -> Sequence[UserPlan]:
     shape = Shape(kind="steps", step_s=STEP_S, factor=STEP_FACTOR)
     users = []
-    for place, service in enumerate(vip.service for vip in site.vip):
-        kind = _USER_OF[service]
+    services = [vip.service for vip in site.vip]
+    in_turn = sorted(services, key="hl7".__eq__)  # last: worklists have to take in all their orders
+    for service in services:
+        kind, place = _USER_OF[service], in_turn.index(service)
         users.append(
             UserPlan(
                 kind=kind, clients=_STEP_CLIENTS[kind], rate=required_rate(demand, service),
