@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..client import Attempt, Begun, Failed, Target, Timeouts
+from ..client import Attempt, Begun, Failed
 from ..operations import Operation
 from .commitment import REQUEST_COMMITMENT, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, Reference, encode_request
 from .dimse import SUCCESS, CommandField, n_action_rq
@@ -28,11 +28,7 @@ class CommitmentClient(Requestor):
         The limit of each phase, in seconds.
     """
 
-    def __init__(self, target: Target, source: str, *, calling_ae: str, called_ae: str, timeouts: Timeouts) -> None:
-        contexts = (ProposedContext(STORAGE_COMMITMENT, (IMPLICIT_LITTLE_ENDIAN,)),)
-        super().__init__(
-            target, source, calling_ae=calling_ae, called_ae=called_ae, contexts=contexts, timeouts=timeouts
-        )  # fmt: skip
+    proposes = (ProposedContext(STORAGE_COMMITMENT, (IMPLICIT_LITTLE_ENDIAN,)),)
 
     def ask(self, transaction_uid: str, images: Sequence[Reference], attempt: Attempt) -> Operation:
         """Ask for the commitment of some images.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..client import Attempt, Begun, Failed, Target, Timeouts
+from ..client import Attempt, Begun, Failed
 from ..operations import Operation
 from .dimse import SUCCESS, CommandField, CommandSet, SubOperations, c_move_rq
 from .instances import IMPLICIT_LITTLE_ENDIAN
@@ -28,11 +28,7 @@ class MoveClient(Requestor):
         The limit of each phase, in seconds; `response_s` bounds the wait for each single response.
     """
 
-    def __init__(self, target: Target, source: str, *, calling_ae: str, called_ae: str, timeouts: Timeouts) -> None:
-        contexts = (ProposedContext(STUDY_ROOT_MOVE, (IMPLICIT_LITTLE_ENDIAN,)),)
-        super().__init__(
-            target, source, calling_ae=calling_ae, called_ae=called_ae, contexts=contexts, timeouts=timeouts
-        )  # fmt: skip
+    proposes = (ProposedContext(STUDY_ROOT_MOVE, (IMPLICIT_LITTLE_ENDIAN,)),)
 
     def move(self, study_uid: str, destination: str, attempt: Attempt) -> tuple[Operation, SubOperations]:
         """Ask for a whole study to be sent to an AE title, and wait for the last response.

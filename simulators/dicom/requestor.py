@@ -5,7 +5,7 @@ attempt into an operation, whatever the network does.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
+from typing import ClassVar, Self
 
 from ..client import Attempt, Begun, Connection, Failed, Target, Timeouts
 from ..operations import Operation, Outcome, Phase
@@ -26,8 +26,15 @@ class Requestor:
     target, source, calling_ae, called_ae, timeouts
         As each `Association` of it takes them.
     contexts : iterable of ProposedContext
-        What is proposed beside Verification.
+        What is proposed beside Verification and `proposes`.
+
+    Attributes
+    ----------
+    proposes : tuple of ProposedContext
+        What every requestor of a class proposes beside Verification.
     """
+
+    proposes: ClassVar[tuple[ProposedContext, ...]] = ()
 
     def __init__(
         self, target: Target, source: str, *, calling_ae: str, called_ae: str, contexts: Iterable[ProposedContext] = (),
@@ -37,7 +44,7 @@ class Requestor:
         self.source = source
         self.calling_ae = calling_ae
         self.called_ae = called_ae
-        self.contexts = (VERIFICATION_CONTEXT, *contexts)
+        self.contexts = (VERIFICATION_CONTEXT, *self.proposes, *contexts)
         self.timeouts = timeouts
         self.last_failure = ""
         self._association: Association | None = None

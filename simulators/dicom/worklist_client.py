@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import xxhash
 
-from ..client import Attempt, Begun, Failed, Target, Timeouts
+from ..client import Attempt, Begun, Failed
 from ..operations import Operation, Outcome, Phase
 from .association import Association
 from .dimse import CANCELLED, SUCCESS, CommandField, CommandSet, c_cancel_rq, c_find_rq
@@ -20,7 +20,6 @@ __all__ = ["FindAnswer", "WorklistClient", "WorklistItem", "WorklistQuery"]
 
 MODALITY_WORKLIST = "1.2.840.10008.5.1.4.31"
 _PENDING = frozenset((0xFF00, 0xFF01))  # the second: some optional keys were not supported (PS3.4, table C.4-1)
-_CONTEXTS = (ProposedContext(MODALITY_WORKLIST, (IMPLICIT_LITTLE_ENDIAN,)),)
 
 
 class FindAnswer(NamedTuple):
@@ -46,10 +45,7 @@ class WorklistClient(Requestor):
         The limit of each phase, in seconds; `response_s` bounds the wait for each single response of a query.
     """
 
-    def __init__(self, target: Target, source: str, *, calling_ae: str, called_ae: str, timeouts: Timeouts) -> None:
-        super().__init__(
-            target, source, calling_ae=calling_ae, called_ae=called_ae, contexts=_CONTEXTS, timeouts=timeouts
-        )  # fmt: skip
+    proposes = (ProposedContext(MODALITY_WORKLIST, (IMPLICIT_LITTLE_ENDIAN,)),)
 
     def find(
         self, query: WorklistQuery, attempt: Attempt, *, cancel_after: int | None = None
