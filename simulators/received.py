@@ -9,12 +9,14 @@ from typing import NamedTuple
 class Received(NamedTuple):
     """One thing that came, or (not `admitted`) one sender that was turned away before it could say anything.
 
-    `peer` is the address that it came from, `identifier` the SOP Instance UID or the MSH-10, empty for one turned away.
+    `peer` is the address that it came from; `identifier` the SOP Instance UID, the MSH-10 or, of a report of storage
+    commitment, its Transaction UID; empty for one turned away. `complaint`: what a report says is wrong, empty for nothing.
     """
 
     peer: str
     identifier: str
     admitted: bool
+    complaint: str = ""
 
 
 class ReceivedLog:

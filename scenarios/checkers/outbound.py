@@ -60,6 +60,10 @@ def judge_outbound(
     if turned_away:
         who = [f"{_called(peer, addresses, balancer)}, {count} times" for peer, count in sorted(turned_away.items())]
         return failed("network", f"the receiver turned away {listed(who, 3)}", **numbers)
+    if complaints := sorted(
+        {f"{node_of[one.identifier]}: {one.complaint}" for one in received if one.complaint and one.identifier in node_of}
+    ):
+        return failed("node", f"a report says of images that were stored: {listed(complaints, 3)}", **numbers)
     missing = [one for one in asked if one.identifier not in came]
     if missing:
         of_nodes = Counter((one.node or "a node behind the VIP", one.what) for one in missing)

@@ -25,7 +25,7 @@ from .storage_scp import answer_echo, storage_contexts
 
 _REJECTED_PERMANENTLY, _BY_SERVICE_USER, _CALLING_AE_NOT_RECOGNIZED = 1, 1, 3  # PS3.8, table 9-21
 _ENDS_WITHIN_S = 5.0
-NOT_COMMITTED = " (not all committed)"  # behind the Transaction UID of such a report
+NOT_COMMITTED = "not all images are committed"
 
 
 class ImageReceiver:
@@ -88,9 +88,9 @@ class ImageReceiver:
         return SUCCESS
 
     def _note(self, event: Event) -> tuple[int, None]:
-        """Write a report down under its Transaction UID; one by which not all is committed is none that was hoped for."""
+        """Write a report down, with what it complains of."""
         request = cast(N_EVENT_REPORT, event.request)
         transaction = str(event.event_information.get("TransactionUID") or "")
-        failed = "" if request.EventTypeID == ALL_COMMITTED else NOT_COMMITTED
-        self._log.add(Received(peer_of(event)[0], transaction + failed, admitted=True))
+        complaint = "" if request.EventTypeID == ALL_COMMITTED else NOT_COMMITTED
+        self._log.add(Received(peer_of(event)[0], transaction, admitted=True, complaint=complaint))
         return SUCCESS, None

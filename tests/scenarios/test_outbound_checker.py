@@ -43,3 +43,13 @@ def test_too_little_asked_of_a_node_is_unknown_and_so_is_nothing() -> None:
     assert judge(ASKED[:3], CAME[:3]).verdict == "unknown"
     assert judge([], []).verdict == "unknown"
     assert judge([], CAME).verdict == "unknown"
+
+
+def test_a_report_that_complains_of_stored_images_fails_the_node_and_one_from_elsewhere_the_network() -> None:
+    told = Received("10.0.0.2", "d", True, "not all images are committed")
+    finding = judge(ASKED, [*CAME[:3], told])
+    assert (finding.verdict, finding.subject) == ("fail", "node")
+    assert finding.reason == "a report says of images that were stored: n2: not all images are committed"
+    elsewhere = judge(ASKED, [*CAME[:3], told._replace(peer="10.0.0.9")])
+    assert (elsewhere.subject, "the balancer's address 10.0.0.9" in elsewhere.reason) == ("network", True)
+    assert judge(ASKED, [*CAME, told._replace(identifier="of another run")]).verdict == "pass"

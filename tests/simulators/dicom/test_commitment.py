@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,7 +117,7 @@ def test_a_report_says_when_an_image_is_missing_or_of_another_class(
     image = stored(scp)
     first, _ = asked(scp, image, ABSENT)
     second, _ = asked(scp, Reference("1.2.840.10008.5.1.4.1.1.4", image.sop_instance))
-    assert [entry.identifier for entry in reports(log, 2)] == [first + NOT_COMMITTED, second + NOT_COMMITTED]
+    assert [entry[1:] for entry in reports(log, 2)] == [(first, True, NOT_COMMITTED), (second, True, NOT_COMMITTED)]
 
 
 def test_what_another_node_of_the_site_took_is_committed_too(
@@ -139,11 +140,15 @@ def test_who_is_not_known_as_a_receiver_and_who_names_no_image_is_refused(
     assert log.entries() == []
 
 
-def test_a_node_that_never_commits_agrees_all_the_same(start_scp: StartScp, outbound: Outbound, log: ReceivedLog) -> None:
-    scp = start_scp("dicom", outbound=outbound, misbehaviour=(Misbehaviour.NEVER_COMMITS,))
-    assert asked(scp, stored(scp))[1].outcome == Outcome.ACKNOWLEDGED
-    time.sleep(0.5)
-    assert log.entries() == []
+def test_a_node_that_never_commits_agrees_all_the_same(
+    start_scp: StartScp, outbound: Outbound, log: ReceivedLog, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    silent = start_scp("dicom", one, outbound=outbound, misbehaviour=(Misbehaviour.NEVER_COMMITS,))
+    honest = start_scp("dicom", two, outbound=outbound)
+    assert asked(silent, stored(silent))[1].outcome == Outcome.ACKNOWLEDGED
+    transactions = [asked(honest, stored(honest))[0] for _ in range(2)]  # whose reports were asked for later
+    assert [entry.identifier for entry in reports(log, 2)] == transactions
 
 
 def test_a_receiver_that_cannot_be_reached_leaves_the_node_at_work(start_scp: StartScp) -> None:
@@ -185,6 +190,7 @@ def test_pynetdicom_asks_and_is_reported_to(start_scp: StartScp) -> None:
 def test_a_receiver_that_does_not_let_the_node_be_scp_gets_no_report(start_scp: StartScp) -> None:
     asked_for: list[SCP_SCU_RoleSelectionNegotiation] = []
     reported: list[Event] = []
+    ended = threading.Event()
 
     def look(event: Event) -> None:
         request = event.assoc.requestor.primitive
@@ -193,13 +199,13 @@ def test_a_receiver_that_does_not_let_the_node_be_scp_gets_no_report(start_scp: 
 
     theirs = ApplicationEntity(RECEIVER)
     theirs.add_supported_context(STORAGE_COMMITMENT)
-    with listening_port(theirs, [(evt.EVT_REQUESTED, look), (evt.EVT_N_EVENT_REPORT, reported.append)]) as port:
+    handlers: list[EventHandlerType] = [
+        (evt.EVT_REQUESTED, look), (evt.EVT_N_EVENT_REPORT, reported.append), (evt.EVT_CONN_CLOSE, lambda _: ended.set()),
+    ]  # fmt: skip
+    with listening_port(theirs, handlers) as port:
         scp = start_scp("dicom", outbound=outbound_to(port))
         asked(scp, ABSENT)
-        deadline = time.monotonic() + 10
-        while not asked_for and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.5)
+        assert ended.wait(10)
     ((role,), events) = asked_for, reported
     assert (role.sop_class_uid, role.scu_role, role.scp_role) == (STORAGE_COMMITMENT, False, True)
     assert events == []
