@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .keeper import descendants
+from .unix_listener import listen
 
 ARMS_FILE = "arms.json"  # the own addresses of a unit with two arms by what its files call their interfaces; else none
 OUTER, INNER = "outer", "inner"
@@ -210,19 +211,18 @@ def with_interfaces(directory: Path, place: Path) -> Path:
     for arm, address in arms.items():
         asked = ["ip", "-json", "-4", "address", "show", "to", address]
         told = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True).stdout)
-        names[arm] = next(str(interface["ifname"]) for interface in told if interface)
+        found = [str(interface["ifname"]) for interface in told if interface]
+        if len(found) != 1:
+            sys.exit(f"{ARMS_FILE}: expected one interface with {address}, the {arm} address, found {found or 'none'}")
+        names[arm] = found[0]
     written = place / "keepalived.conf"
-    written.write_text(re.sub(r"(?m)(?<=\s)(outer|inner)$", lambda found: names[found[1]], rendered.read_text()))
+    written.write_text(re.sub(rf"(?m)(?<=\s)({OUTER}|{INNER})$", lambda found: names[found[1]], rendered.read_text()))
     return written
 
 
 def serve(unit: Unit, control: Path) -> None:
     """Answer requests until a KeyboardInterrupt; children are reaped meanwhile."""
-    control.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(control))
-        control.chmod(0o600)
-        listener.listen()
+    with listen(control, 0o600) as listener:
         while True:
             ready, _, _ = select.select([listener], [], [], _REAP_EVERY_S)
             unit.reap()

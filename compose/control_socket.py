@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from . import unix_listener
 from .lab import LabError
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 _LONGEST_REQUEST_BYTES = 1 << 20
 _REQUEST_WITHIN_S = 5.0  # who connects has its request ready
-_BACKLOG = 64
 
 
 def ask(path: Path, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
@@ -61,20 +60,11 @@ def hold(path: Path, request: dict[str, Any], timeout_s: float) -> socket.socket
 
 
 def listen(path: Path) -> socket.socket:
-    """Return a listening socket at a path, in place of what an earlier process left there.
+    """Return a listening socket at a path, as `unix_listener.listen` does, to which whoever can reach its folder may connect.
 
-    It is there only once it listens: whoever finds it is not refused. Whoever can reach its folder may connect: containers
-    have users of their own.
+    Containers have users of their own: the folder is what keeps others away.
     """
-    coming = path.with_name(f"{path.name}.new")
-    coming.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with _short_name(coming) as name:
-        listener.bind(name)
-    coming.chmod(0o666)  # the folder is what keeps others away
-    listener.listen(_BACKLOG)
-    coming.replace(path)
-    return listener
+    return unix_listener.listen(path, 0o666)
 
 
 class Asked:
@@ -126,7 +116,7 @@ def _exchange(channel: socket.socket, path: Path, request: dict[str, Any], timeo
     what = f"{path}: {request.get('do')}"
     try:
         channel.settimeout(timeout_s)
-        with _short_name(path) as name:
+        with unix_listener.short_name(path) as name:
             channel.connect(name)
         channel.sendall(json.dumps(request).encode() + b"\n")
         line = _line(channel)
@@ -161,13 +151,3 @@ def _line(channel: socket.socket) -> bytes:
             return b""
         received += chunk
     return received
-
-
-@contextlib.contextmanager
-def _short_name(path: Path) -> Iterator[str]:
-    """Name a socket by its folder's file descriptor: the folder may lie too deep for the kernel's 107 characters."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

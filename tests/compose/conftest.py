@@ -92,6 +92,7 @@ def marked() -> Iterator[Marked]:
             os.kill(pid, 9)
         except ProcessLookupError:
             continue
+    mark.wait_until_none()  # the next test may want the same ports
 
 
 @pytest.fixture
