@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import msgspec
 
@@ -15,6 +15,7 @@ from lbconfig.site import Node, Vip
 from scenarios.faults import MissingAbilityError
 from scenarios.pair_watch import HolderWatch, nodes_led_to, pair_of, settings_of, table_of, unlike_whole
 from scenarios.play import LEAVE_WITHIN_S, wait_until
+from scenarios.repeated import Repeated
 from scenarios.run import Run
 from scenarios.takeovers import CutEpisode, Replicated, UnitEpisode, Visitor, Way
 from scenarios.talkers import Talker
@@ -284,24 +285,22 @@ class _Probe:
             self._leave.wait(PROBE_PACE_S / 5)
 
 
-class _TableWatch:
+class _TableWatch(Repeated):
     """Reads the tables of one VIP on two units about twenty times a second, and notes when each entry was first there."""
 
     def __init__(self, pair: HasBalancerPair, units: tuple[str, str], vip: Vip, nodes: Sequence[Node]) -> None:
+        super().__init__(f"tables of {vip.name}", TABLE_EVERY_S)
         self._pair, self._units, self._vip = pair, units, vip
         self._behind = {unit: nodes_led_to(pair.unit(unit).balancer.servers(), vip.name, nodes) for unit in units}
         self._first: dict[str, dict[str, tuple[int, str]]] = {unit: {} for unit in units}
-        self._leave = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name=f"tables of {vip.name}", daemon=True)
 
-    def __enter__(self) -> _TableWatch:
+    def __enter__(self) -> Self:
         self._look(time.monotonic_ns())
-        self._thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._leave.set()
-        self._thread.join()
+        super().__exit__()
+        self._look(None)
 
     def knows(self, sources: Mapping[str, object]) -> bool:
         """Say whether all sources have an entry on both units."""
@@ -315,9 +314,7 @@ class _TableWatch:
         """Return the node of that entry."""
         return self._first[unit].get(source, (0, ""))[1]
 
-    def _watch(self) -> None:
-        while not self._leave.wait(TABLE_EVERY_S):
-            self._look(None)
+    def _step(self) -> None:
         self._look(None)
 
     def _look(self, at_ns: int | None) -> None:
