@@ -1,4 +1,4 @@
-"""What the kernel counts, read from /proc: processors, processes, sockets. Linux only (proc(5)); nothing is started for it.
+"""What the kernel counts: processors, processes, sockets. Linux only (proc(5), sock_diag(7)); nothing is started for it.
 
 Where a figure is not there (a process that has ended, a file that this kernel has not), the answer is None and no error: what
 is missing is missing evidence, and the judge says so.
@@ -6,17 +6,17 @@ is missing is missing evidence, and the judge says so.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from scenarios.load_runs.socket_table import States, tcp_sockets
+
 _PROC = Path("/proc")
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_LISTENS = b"0A"  # the state in /proc/net/tcp
 
 Endpoint = tuple[str, int]
 
@@ -105,22 +105,13 @@ def listen_overflows() -> int:
 
 
 def accept_queues(listeners: Iterable[Endpoint]) -> dict[Endpoint, int]:
-    """Return how many connections wait to be accepted at each listening socket (IPv4) that is there.
-
-    The kernel lists listening sockets first, so that no more than they are read.
-    """
-    wanted = {_hexadecimal(endpoint): endpoint for endpoint in listeners}
-    found: dict[Endpoint, int] = {}
-    with (_PROC / "net" / "tcp").open("rb") as lines:
-        next(lines)
-        for line in lines:
-            fields = line.split(None, 5)
-            if fields[3] != _LISTENS:
-                break
-            if endpoint := wanted.get(fields[1]):
-                waiting = int(fields[4].partition(b":")[2], 16)  # rx_queue: of a listening socket, its accept queue
-                found[endpoint] = found.get(endpoint, 0) + waiting  # one line for each SO_REUSEPORT
-    return found
+    """Return how many connections wait to be accepted at each listening socket (IPv4) that is there."""
+    wanted = set(listeners)
+    found: Counter[Endpoint] = Counter()
+    for listener in tcp_sockets(States.LISTENING):
+        if (place := (listener.address, listener.port)) in wanted:
+            found[place] += listener.waiting  # one for each SO_REUSEPORT
+    return dict(found)
 
 
 def port_range() -> int:
@@ -134,28 +125,14 @@ def busiest_source() -> tuple[str, int]:
 
     Reads every socket of the machine: dear where there are many.
     """
-    taken: Counter[tuple[bytes, bytes]] = Counter()
-    with (_PROC / "net" / "tcp").open("rb") as lines:
-        next(lines)
-        for line in lines:
-            fields = line.split(None, 4)
-            if fields[3] != _LISTENS:
-                taken[fields[1].partition(b":")[0], fields[2]] += 1
+    taken = Counter((taker.address, taker.peer, taker.peer_port) for taker in tcp_sockets(States.TAKING_A_PORT))
     if not taken:
         return "", 0
-    (local, _), count = taken.most_common(1)[0]
-    return ".".join(str(byte) for byte in reversed(bytes.fromhex(local.decode()))), count
+    (source, *_), count = taken.most_common(1)[0]
+    return source, count
 
 
 def own_cpu_s() -> float:
     """Return the CPU time of this process, of all its threads."""
     times = os.times()
     return times.user + times.system
-
-
-def _hexadecimal(endpoint: Endpoint) -> bytes:
-    address, port = endpoint
-    with contextlib.suppress(ValueError):
-        number = int.from_bytes(bytes(int(part) for part in address.split(".")), "little")
-        return b"%08X:%04X" % (number, port)
-    return b""  # no IPv4 address: no line has it

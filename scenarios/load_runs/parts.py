@@ -24,6 +24,7 @@ SAMPLE_EVERY_S = 0.5
 MOST_SAMPLES = 7200  # of one run, at 3 KB: it must not grow with the run, and of more than an hour less is seen a second
 _BALANCER_PROGRAM = "haproxy"  # a process id of another machine may be some other program's here
 _PORTS_LEFT = 0.5  # of the range: as long as all sockets together take less, no pair of addresses is near its end
+_PORTS_TIME_SHARE = 0.01  # in which all sockets of the machine are read: it is the machine that is being measured
 _SIBLINGS_EVERY = 20  # samples: workers come and go with reloads alone
 
 __all__ = ["SAMPLE_EVERY_S", "PartsSeen", "PartsWatch"]
@@ -55,6 +56,28 @@ class _Counted(NamedTuple):
     harness_cpu_s: float
 
 
+class _PortsTaken:
+    """The ports that the busiest source has taken towards one place; read so seldom that the load does not notice."""
+
+    def __init__(self, port_range: int) -> None:
+        self._port_range = port_range
+        self._next_ns = 0
+        self._read: tuple[str, int] = "", 0
+
+    def look(self) -> tuple[str, int]:
+        """Return source and ports, as last read; without a source, the number of all sockets, which bounds any source's."""
+        sockets = kernel.sockets()
+        bound = sockets.in_use + sockets.waiting
+        if bound < self._port_range * _PORTS_LEFT:
+            return "", bound
+        began_ns = time.monotonic_ns()
+        if began_ns >= self._next_ns:
+            self._read = kernel.busiest_source()
+            ended_ns = time.monotonic_ns()
+            self._next_ns = ended_ns + round((ended_ns - began_ns) / _PORTS_TIME_SHARE)
+        return self._read
+
+
 class PartsWatch(Repeated):
     """Samples balancer and machine until it is left.
 
@@ -72,6 +95,7 @@ class PartsWatch(Repeated):
         self._lab = lab
         self._listeners = _listeners(lab.site)
         self._port_range = kernel.port_range()
+        self._ports = _PortsTaken(self._port_range)
         self._balancer: list[BalancerMoment] = []
         self._machine: list[MachineMoment] = []
         self._workers: list[int] = []
@@ -153,7 +177,7 @@ class PartsWatch(Repeated):
             return
         cores = now.processors.cores
         queues = kernel.accept_queues(self._listeners.values())
-        source, ports = self._ports()
+        source, ports = self._ports.look()
         moment = MachineMoment(
             at_ns=now.at_ns, over_s=over_s, cores=cores, busy_cores=cores * busy_s / (busy_s + idle_s),
             harness_cores=(now.harness_cpu_s - before.harness_cpu_s) / over_s, overflows=now.overflows - before.overflows,
@@ -162,11 +186,6 @@ class PartsWatch(Repeated):
         )  # fmt: skip
         self._machine.append(moment)
         self._counted = now
-
-    def _ports(self) -> tuple[str, int]:
-        sockets = kernel.sockets()
-        bound = sockets.in_use + sockets.waiting
-        return ("", bound) if bound < self._port_range * _PORTS_LEFT else kernel.busiest_source()
 
 
 def _count() -> _Counted:
