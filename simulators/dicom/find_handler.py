@@ -21,7 +21,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from pynetdicom.dsutils import decode, encode
+from pynetdicom.dsutils import decode
 
 from ..journal import Flag, Journal
 from ..misbehaviour import Misbehaviour
@@ -31,6 +31,7 @@ from ..service import ServiceSettings
 from .arrival import UNREADABLE_DATA_SET
 from .order_book import OrderBook
 from .store_handler import COMMENT_LETTERS, Answer
+from .worklist_answer import AnswerLayout
 from .worklist_query import Query, QueryRefused
 
 SUCCESS, CANCELLED, PENDING, PENDING_WITHOUT_SOME_KEYS = 0x0000, 0xFE00, 0xFF00, 0xFF01  # PS3.4, table C.4-1
@@ -65,6 +66,13 @@ class Found(NamedTuple):
     version: int = -1
 
 
+class _Answers(NamedTuple):
+    """Answers of one layout that are kept encoded: the order of each as it was then, by accession number."""
+
+    layout: AnswerLayout
+    known: dict[str, tuple[Order, bytes]]
+
+
 class FindHandler:
     """Answers C-FIND requests, of all associations.
 
@@ -86,7 +94,7 @@ class FindHandler:
         self._journal = Journal(settings.node_directory, settings.node, Service.DMWL, shared=settings.processes > 1)
         self._known: dict[tuple[bytes, str], Found] = {}  # by identifier and transfer syntax
         self._found = 0  # orders in all of these
-        self._encoded: dict[tuple[object, str], dict[str, tuple[Order, bytes]]] = {}  # by return keys and transfer syntax
+        self._encoded: dict[tuple[object, str], _Answers] = {}  # by return keys and transfer syntax
         self._answers = 0  # in all of these
         self._truncates = settings.has(Misbehaviour.TRUNCATES_WORKLIST)
         self._mixes_up = settings.has(Misbehaviour.MIXES_UP_PATIENTS)
@@ -128,25 +136,18 @@ class FindHandler:
             self._lock.release()
         return found
 
-    def encoded(self, found: Found, order: Order) -> bytes | None:
-        """Return the response identifier for an order, in the transfer syntax of the query; None when it cannot be encoded.
-
-        For one thread at a time.
-        """
-        answers = self._encoded.setdefault((found.query.return_keys, str(found.syntax)), {})
+    def encoded(self, found: Found, order: Order) -> bytes:
+        """Return the response identifier for an order, in the transfer syntax of the query. For one thread at a time."""
+        layout, answers = self._answers_of(found)
         known = answers.get(order.accession)
         if known is not None and known[0] == order:
             return known[1]
-        syntax = found.syntax
-        encoded = encode(
-            found.query.answer(order), syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated
-        )  # fmt: skip
-        if encoded is None:
-            return None
+        encoded = layout.encode(order)
         if self._answers >= _MOST_FOUND:
             self._encoded.clear()
             self._answers = 0
-        self._encoded.setdefault((found.query.return_keys, str(found.syntax)), {})[order.accession] = order, encoded
+            layout, answers = self._answers_of(found)
+        answers[order.accession] = order, encoded
         self._answers += known is None
         return encoded
 
@@ -154,6 +155,12 @@ class FindHandler:
         """Close the journal and the databases."""
         self._book.close()
         self._journal.close()
+
+    def _answers_of(self, found: Found) -> _Answers:
+        key = found.query.return_keys, str(found.syntax)
+        if key not in self._encoded:
+            self._encoded[key] = _Answers(found.query.layout(found.syntax), {})
+        return self._encoded[key]
 
     def _remember(self, asked: Asked, found: Found) -> None:
         """Keep an answer in the place of the one before; what is kept of all queries has a bound."""

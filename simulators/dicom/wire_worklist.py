@@ -12,15 +12,7 @@ from ..service import ServiceSettings
 from .acceptor import Acceptor
 from .dimse import CommandField, c_find_rsp
 from .errors import ProtocolError
-from .find_handler import (
-    CANCELLED,
-    SUCCESS,
-    UNABLE_TO_PROCESS,
-    WORKLIST_SYNTAXES,
-    Asked,
-    FindHandler,
-    Found,
-)
+from .find_handler import CANCELLED, SUCCESS, WORKLIST_SYNTAXES, Asked, FindHandler, Found
 from .store_handler import Answer
 from .upper_layer import Message
 from .worklist_client import MODALITY_WORKLIST
@@ -104,12 +96,7 @@ class _Responses:
         if self._handler.heeds_cancel and association.is_cancelled(self._message_id):
             self._end((), Answer(CANCELLED))
             return
-        matches: list[bytes] = []
-        for match in itertools.islice(self._matches, _AT_ONCE):
-            if match is None:
-                self._end(matches, Answer(UNABLE_TO_PROCESS, "an order cannot be encoded"))
-                return
-            matches.append(match)
+        matches = list(itertools.islice(self._matches, _AT_ONCE))
         if len(matches) < _AT_ONCE:
             self._end(matches, self._final)
             return
