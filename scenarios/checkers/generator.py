@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -64,15 +64,31 @@ def suspicions(
     limit_s : float
         The latency that is judged: how much lag matters depends on it.
     """
-    found = [] if arrivals is None else late_words(arrivals.filter(pl.col("generator").is_in(list(generators))))
-    begin_ns, end_ns = window_ns
-    inside = parts.during(begin_ns, end_ns)
-    for number in generators:
-        name = f"{GENERATOR}{number}"
-        moments = [moment for seen in inside.of(GENERATOR) if seen.part == name for moment in seen.moments]
-        moments.sort()
-        found += [f"{name} {words}" for words in _suspicions_of(moments, begin_ns, end_ns, limit_s)]
+    late = [] if arrivals is None else late_words(arrivals.filter(pl.col("generator").is_in(list(generators))))
+    return [*late, *silences(parts, generators, window_ns), *slow_words(parts, generators, window_ns, limit_s)]
+
+
+def silences(parts: PartsSeen, generators: Sequence[int], window_ns: tuple[int, int]) -> list[str]:
+    """Return of which generators it is not known what they did in a window, in words."""
+    found = []
+    for name, moments in _in_window(parts, generators, window_ns):
+        silence_s = _longest_silence_s(moments, *window_ns) if moments else 0.0
+        if not moments:
+            found.append(f"{name} left no pulse while it should have run")
+        elif silence_s > LONGEST_SILENCE_S:
+            found.append(f"{name} was silent for {silence_s:.1f} s (a pulse is due every second)")
     return found
+
+
+def slow_words(
+    parts: PartsSeen, generators: Sequence[int], window_ns: tuple[int, int], limit_s: float
+) -> list[str]:  # fmt: skip
+    """Return which generators were slow themselves, in words. What they measured was then slower for it, and never faster."""
+    return [
+        f"{name} {words}"
+        for name, moments in _in_window(parts, generators, window_ns)
+        if moments and (words := _slowness_of(moments, limit_s))
+    ]
 
 
 def unseen(parts: PartsSeen, generators: Sequence[int]) -> list[str]:
@@ -105,21 +121,24 @@ def _of_generators(arrivals: pl.DataFrame) -> dict[int, pl.DataFrame]:
     return {int(number): own for (number,), own in arrivals.group_by("generator")}
 
 
-def _suspicions_of(moments: Sequence[ProcessMoment], begin_ns: int, end_ns: int, limit_s: float) -> list[str]:
-    if not moments:
-        return ["left no pulse while it should have run"]
-    found = []
-    silence_s = _longest_silence_s(moments, begin_ns, end_ns)
-    if silence_s > LONGEST_SILENCE_S:
-        found.append(f"was silent for {silence_s:.1f} s (a pulse is due every second)")
+def _in_window(
+    parts: PartsSeen, generators: Sequence[int], window_ns: tuple[int, int]
+) -> Iterator[tuple[str, list[ProcessMoment]]]:  # fmt: skip
+    inside = parts.during(*window_ns)
+    for number in generators:
+        name = f"{GENERATOR}{number}"
+        yield name, sorted(moment for seen in inside.of(GENERATOR) if seen.part == name for moment in seen.moments)
+
+
+def _slowness_of(moments: Sequence[ProcessMoment], limit_s: float) -> str:
     lag_s = lag_quantile_s(moments)
     busy = share_of_time((moment.cpu_cores > BUSY_CORES, moment.over_s) for moment in moments)
     if busy >= BUSY_TIME_SHARE and lag_s > limit_s * LAG_SHARE_OF_LIMIT / 2:
         words = f"used more than {BUSY_CORES:g} of a core in {busy:.0%} of the time"
-        found.append(f"{words}, and woke up to {lag_s * 1000:.1f} ms late (p99)")
-    elif lag_s > limit_s * LAG_SHARE_OF_LIMIT:
-        found.append(f"woke up to {lag_s * 1000:.1f} ms late (p99), more than a third of the limit of {limit_s * 1000:g} ms")
-    return found
+        return f"{words}, and woke up to {lag_s * 1000:.1f} ms late (p99)"
+    if lag_s > limit_s * LAG_SHARE_OF_LIMIT:
+        return f"woke up to {lag_s * 1000:.1f} ms late (p99), more than a third of the limit of {limit_s * 1000:g} ms"
+    return ""
 
 
 def _longest_silence_s(moments: Sequence[ProcessMoment], begin_ns: int, end_ns: int) -> float:

@@ -42,8 +42,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     larger ones, from their intended start, and the `low` ones are the lower ends of their 95 % intervals; None without any,
     or with too few. `failed` counts operations, `late_by_…` are shares of the step's arrivals. `busy_clients` were busy on
     average, `usual_clients` would be if an arrival took no longer than it does when little is going on. `parts` is what was
-    seen of the parts in this step, `doubts` why what was recorded of it cannot be believed: the generators were at their
-    limit, or records are missing.
+    seen of the parts in this step, `doubts` why what was recorded of it cannot be believed: arrivals began late by a
+    generator's own fault, or records or pulses are missing. `slow_generators` says which generators woke late: what they
+    measure is slower for that, and never faster, so that what was carried in spite of it was carried.
     """
 
     begun_ns: int
@@ -61,6 +62,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     busy_clients: float = 0.0
     usual_clients: float = 0.0
     doubts: tuple[str, ...] = ()
+    slow_generators: tuple[str, ...] = ()
 
     @property
     def has_too_few_clients(self) -> bool:
@@ -110,10 +112,12 @@ def steps_of(
     usual_ns = float(np.median((first["ended_ns"] - first["begun_ns"]).to_numpy())) if first.height else 0.0
     grace_ns = round(usual_ns + vip.limits.p99_s * 1e9)
     broken = torn(seen, own)
-    steps = [_step(vip, seen, step, parts, grace_ns, (*broken, *_doubts_of(vip, step, arrivals, parts))) for step in due]
+    numbers = _numbers(arrivals)
+    steps = [_step(vip, seen, step, parts, grace_ns, (*broken, *_doubts_of(step, arrivals, parts))) for step in due]
     return tuple(
         msgspec.structs.replace(
-            step, busy_clients=_busy_clients(own, step), usual_clients=step.offered_per_s * usual_ns / 1e9
+            step, busy_clients=_busy_clients(own, step), usual_clients=step.offered_per_s * usual_ns / 1e9,
+            slow_generators=tuple(generator.slow_words(parts, numbers, (step.begun_ns, step.ended_ns), vip.limits.p99_s)),
         )
         for step in steps
     )  # fmt: skip
@@ -151,10 +155,12 @@ def judge_knee(vip: Vip, steps: Sequence[Step], *, required_per_s: float) -> Fin
     Returns
     -------
     Finding
-        Pass when the knee is at or above what is required and the part that bent is named (or nothing bent up to the last
-        step), and what was recorded up to the required rate can be believed. Fail when it is below, and balancer or node
-        bent. Unknown when the generator, or a machine that all parts share, bent below it, when it was slow while others
-        used the machine, or when nothing can be named. No verdict rests on chance beyond that of p99 in one step.
+        Pass when the knee is at or above what is required and the part that bent is named, and what was recorded up to the
+        required rate can be believed. Pass too, with what is carried as *at least*, when nothing bent up to the last step, or
+        when beyond the knee all was done without a failure, p99 alone was above its limit, and nothing was at its own. Fail
+        when the knee is below, and balancer or node bent. Unknown when the generator, or a machine that all parts share, bent
+        below it, when it was slow while others used the machine, or when arrivals failed or were left undone and nobody can
+        be named. No verdict rests on chance beyond that of p99 in one step.
     """
     if not steps:
         return unknown("no step of a rising load was recorded, so that no knee can be found")
@@ -174,46 +180,50 @@ def judge_knee(vip: Vip, steps: Sequence[Step], *, required_per_s: float) -> Fin
         "large_p99_s": vip.limits.large_p99_s,
     }  # fmt: skip
     doubts = _doubts(carried, beyond, required_per_s)
-    verdict = _verdict(vip, carried_per_s, required_per_s, beyond, evidence, doubts)
+    verdict = _verdict(vip, carried_per_s, required_per_s, bent, evidence, doubts)
     return msgspec.structs.replace(verdict, measured=measured, limit=limit)
 
 
 def _doubts(carried: Sequence[Step], beyond: Sequence[Step], required_per_s: float) -> list[str]:
     """Return why the steps that decide cannot be believed: those up to the required rate, and the one that bent below it."""
     below = [step for step in carried if not _reaches(step.offered_per_s, required_per_s)]
-    decides = (carried[len(below) :] or beyond)[:1]
-    return [f"at {step.offered_per_s:.1f} a second {listed(list(step.doubts))}" for step in [*below, *decides] if step.doubts]
+    decides = carried[len(below) :][:1]
+    found = [(step, step.doubts) for step in [*below, *decides]]
+    found += [(step, (*step.doubts, *step.slow_generators)) for step in beyond[:1] if not decides]
+    return [f"at {step.offered_per_s:.1f} a second {listed(list(words))}" for step, words in found if words]
 
 
 def _verdict(
-    vip: Vip, carried_per_s: float, required_per_s: float, beyond: Sequence[Step], evidence: tuple[Evidence, ...],
+    vip: Vip, carried_per_s: float, required_per_s: float, bent: Sequence[Step], evidence: tuple[Evidence, ...],
     doubts: list[str],
 ) -> Finding:  # fmt: skip
     enough = _reaches(carried_per_s, required_per_s)
     rates = f"{carried_per_s:.1f} arrivals a second on {vip.name} (required: {required_per_s:.1f})"
     if doubts and not (evidence and is_count(evidence[0]) and not enough):
         return unknown(f"carried: {rates}; but what was recorded cannot be believed: {listed(doubts)}")
-    if not beyond:
+    if not bent:
         if enough:
             return passed(f"the balancer carries at least {rates}: the last step was still carried")
         return unknown(f"the last step was still carried, at {rates}: the steps end below what is required")
-    bent = f"at {beyond[0].offered_per_s:.1f} a second {_bend(vip, beyond[0])}"
+    bend = f"at {bent[0].offered_per_s:.1f} a second {_bend(vip, bent[0])}"
+    if not evidence and enough and all(map(_is_done, bent)):
+        return passed(f"the balancer carries at least {rates}; {bend}, and nothing was seen to be at its limit")
     if not evidence:
-        return unknown(f"carried: {rates}; {bent}, and nothing was seen to be at its limit")
+        return unknown(f"carried: {rates}; {bend}, and nothing was seen to be at its limit")
     first, others = evidence[0], evidence[1:]
     subject, named = first.subject, f"{first.part} was at the limit: {first.words}"
     if others:
         named += f" (seen besides: {told(others)})"
     if enough and subject == "harness":
-        return passed(f"the balancer carries at least {rates}; {bent}, where {named}")
+        return passed(f"the balancer carries at least {rates}; {bend}, where {named}")
     if enough:
-        return passed(f"the knee is at {rates}; {bent}, where {named}")
+        return passed(f"the knee is at {rates}; {bend}, where {named}")
     if subject == "harness":
-        return unknown(f"carried: {rates}; {bent}, where {named}: not the balancer, nor a node")
-    strangers = shared(beyond[0].parts, (beyond[0].begun_ns, beyond[0].ended_ns))
-    if strangers and not beyond[0].failed and not is_count(first):
-        return unknown(f"carried: {rates}; {bent}, where {named}; but {strangers}")
-    return failed(subject, f"the knee is at {rates}; {bent}, where {named}")
+        return unknown(f"carried: {rates}; {bend}, where {named}: not the balancer, nor a node")
+    strangers = shared(bent[0].parts, (bent[0].begun_ns, bent[0].ended_ns))
+    if strangers and not bent[0].failed and not is_count(first):
+        return unknown(f"carried: {rates}; {bend}, where {named}; but {strangers}")
+    return failed(subject, f"the knee is at {rates}; {bend}, where {named}")
 
 
 def _reaches(offered_per_s: float, required_per_s: float) -> bool:
@@ -223,7 +233,12 @@ def _reaches(offered_per_s: float, required_per_s: float) -> bool:
 
 def _is_carried(vip: Vip, step: Step) -> bool:
     in_time = (step.p99_low_s or 0.0) <= vip.limits.p99_s and (step.large_p99_low_s or 0.0) <= vip.limits.large_p99_s
-    return step.achieved_per_s >= CARRIED_SHARE * step.offered_per_s > 0 and in_time and not step.failed
+    return in_time and _is_done(step)
+
+
+def _is_done(step: Step) -> bool:
+    """Say whether what was intended was done without a failure, however late."""
+    return step.achieved_per_s >= CARRIED_SHARE * step.offered_per_s > 0 and not step.failed
 
 
 def _bend(vip: Vip, step: Step) -> str:
@@ -279,14 +294,17 @@ def _step(vip: Vip, operations: pl.DataFrame, due: _Due, parts: PartsSeen, grace
     )  # fmt: skip
 
 
-def _doubts_of(vip: Vip, due: _Due, arrivals: pl.DataFrame, parts: PartsSeen) -> list[str]:
-    """Return why a step cannot be believed: arrivals that left no record, or generators at their limit."""
+def _doubts_of(due: _Due, arrivals: pl.DataFrame, parts: PartsSeen) -> list[str]:
+    """Return why a step cannot be believed: what left no record, or began late though a client was free."""
     found = missing(due.arrivals, due.intended)
     if not due.arrivals.height:
         return found
     inside = arrivals.filter(pl.col("intended_ns").is_between(*due.window_ns, closed="left"))
-    numbers = sorted(set(arrivals["generator"].to_list()))
-    return found + generator.suspicions(parts, numbers, inside, due.window_ns, vip.limits.p99_s)
+    return [*found, *generator.late_words(inside), *generator.silences(parts, _numbers(arrivals), due.window_ns)]
+
+
+def _numbers(arrivals: pl.DataFrame) -> list[int]:
+    return sorted(set(arrivals["generator"].to_list()))
 
 
 def _slowest(classes: Iterable[ClassLatency]) -> tuple[float | None, float | None]:

@@ -75,6 +75,28 @@ def test_a_bend_without_any_sign_is_unknown() -> None:
     assert (finding.verdict, "nothing was seen to be at its limit" in finding.reason) == ("unknown", True)
 
 
+def test_what_was_late_beyond_what_is_required_but_done_says_that_the_balancer_carries_at_least_that() -> None:
+    finding = judge_knee(VIP, [step(40), step(80, p99_s=0.022)], required_per_s=30)
+    assert finding.verdict == "pass"
+    assert finding.reason == (
+        "the balancer carries at least 40.0 arrivals a second on HL7 (required: 30.0); at 80.0 a second 80.0 were achieved, "
+        "p99 was 22.0 ms (limit 15 ms), and nothing was seen to be at its limit"
+    )
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [[step(80, p99_s=0.022, failed=1)], [step(80, p99_s=0.022), bent(160)], [step(80, p99_s=0.022, achieved_per_s=70)]],
+    ids=["failed", "undone later", "undone"],
+)
+def test_what_was_not_all_done_wants_a_name(beyond: list[Step]) -> None:
+    assert judge_knee(VIP, [step(40), *beyond], required_per_s=30).verdict == "unknown"
+
+
+def test_what_was_late_below_what_is_required_wants_a_name() -> None:
+    assert judge_knee(VIP, [step(40), step(80, p99_s=0.022)], required_per_s=60).verdict == "unknown"
+
+
 def test_what_is_slight_in_the_first_step_that_bends_is_named_from_a_later_one() -> None:
     finding = judge_knee(VIP, [bent(20), bent(40, FULL_OF_SESSIONS)], required_per_s=20)
     assert (finding.verdict, finding.subject, finding.measured["saturated"]) == ("fail", "balancer", "balancer")
@@ -235,6 +257,13 @@ def test_doubts_of_what_decides_leave_the_knee_open() -> None:
         assert "cannot be believed: at" in finding.reason
 
 
+def test_what_was_carried_in_spite_of_a_slow_generator_was_carried() -> None:
+    slow = {"slow_generators": ("generator/1 woke up to 9.0 ms late (p99)",)}
+    assert judge_knee(VIP, [step(20, **slow), step(40, **slow)], required_per_s=30).verdict == "pass"
+    finding = judge_knee(VIP, [step(20), bent(40, BUSY_NODE, **slow)], required_per_s=30)
+    assert (finding.verdict, "at 40.0 a second generator/1 woke up" in finding.reason) == ("unknown", True)
+
+
 def test_doubts_above_what_is_required_take_nothing_from_it() -> None:
     assert judge_knee(VIP, [step(20), step(40), step(80, doubts=DOUBT)], required_per_s=30).verdict == "pass"
 
@@ -302,3 +331,9 @@ def test_a_step_is_doubted_when(history: History, tmp_path: Path, seen: PartsSee
     steps = steps_from(history, tmp_path, stepped(**fields), seen)
     assert why in "; ".join(steps[0].doubts)
     assert judge_knee(VIP, steps, required_per_s=10).verdict == "unknown"
+
+
+def test_a_generator_that_woke_late_in_a_step_is_told(history: History, tmp_path: Path) -> None:
+    steps = steps_from(history, tmp_path, stepped(), parts(process(lag_ms=9)))
+    assert [one.doubts for one in steps] == [(), ()]
+    assert "generator/1 woke up to 9.0 ms late" in steps[0].slow_generators[0]
