@@ -32,9 +32,8 @@ Frame = pl.DataFrame | pl.LazyFrame
 Halves = npt.NDArray[np.uint64]
 AFrame = TypeVar("AFrame", pl.DataFrame, pl.LazyFrame)
 BATCH_ROWS = 1 << 17
-_BLOCK_ROWS = 1 << 13  # a megabyte of records
+_BLOCK_ROWS = 1 << 12  # half a megabyte of records
 _PLACE_BITS = 17
-_FEW = 4  # less than a quarter of the records is taken out whole, before columns are
 _THREADS = 2  # more than two read faster than checkers judge
 _NUMPY = {"B": "u1", "H": "<u2", "I": "<u4", "Q": "<u8", "q": "<i8"}
 _WORD = np.dtype([("head", "<u8"), ("tail", "<u8")])
@@ -175,34 +174,36 @@ class _Reader:
             return pl.DataFrame(self._series(self._names, records))
         tested = pl.DataFrame(self._series(self._predicate.meta.root_names(), records))
         kept = tested.select(self._predicate).to_series()
-        if _FEW * int(kept.sum()) > len(records):
-            return pl.DataFrame(self._series(self._names, records, kept))
-        plain = records.view(f"V{records.itemsize}")  # numpy takes a whole record as fast as one field of it
-        records = plain.take(kept.arg_true().to_numpy()).view(records.dtype)
-        return pl.DataFrame(self._series(self._names, records))
+        return pl.DataFrame(self._series(self._names, records, kept.arg_true().to_numpy()))
 
     def _series(
-        self, names: Sequence[str], records: npt.NDArray[np.void], kept: pl.Series | None = None
+        self, names: Sequence[str], records: npt.NDArray[np.void], kept: npt.NDArray[np.uint32] | None = None
     ) -> Iterator[pl.Series]:
         """Yield copies of columns; of the kept rows only, if given."""
-        for name, columns in zip(names, _copied(names, records), strict=True):
-            parts = [pl.Series(name, column) for column in columns]
-            if kept is not None:
-                parts = [part.filter(kept) for part in parts]
+        for name, parts in zip(names, _copied(names, records, kept), strict=True):
             if name in self._dictionaries:
-                yield self._dictionaries[name].series(name, parts[0].to_numpy(), parts[1].to_numpy())
+                head, tail = (part.view(np.uint64) for part in parts)
+                yield self._dictionaries[name].series(name, head, tail)
             else:
-                yield parts[0]
+                yield pl.Series(name, parts[0])
 
 
-def _copied(names: Sequence[str], records: npt.NDArray[np.void]) -> list[list[npt.NDArray[np.generic]]]:
-    """Return copies of columns, made for some records after the others: so they stay in the processor's own cache."""
-    copies = [[np.empty(len(records), part.dtype) for part in _parts(records[name])] for name in names]
-    for begin in range(0, len(records), _BLOCK_ROWS):
-        block = records[begin : begin + _BLOCK_ROWS]
+def _copied(
+    names: Sequence[str], records: npt.NDArray[np.void], kept: npt.NDArray[np.uint32] | None
+) -> list[list[npt.NDArray[np.generic]]]:
+    """Return copies of columns, made for some records after the others: so they stay in the processor's own cache.
+
+    Of kept rows, the whole records are taken out first: numpy takes a record as fast as one field of it.
+    """
+    rows = len(records) if kept is None else len(kept)
+    copies = [[np.empty(rows, part.dtype) for part in _parts(records[name])] for name in names]
+    plain = records.view(f"V{records.itemsize}")
+    for begin in range(0, rows, _BLOCK_ROWS):
+        place = slice(begin, min(begin + _BLOCK_ROWS, rows))
+        block = records[place] if kept is None else plain.take(kept[place]).view(records.dtype)
         for name, parts in zip(names, copies, strict=True):
             for copy, part in zip(parts, _parts(block[name]), strict=True):
-                copy[begin : begin + len(block)] = part
+                copy[place] = part
     return copies
 
 
