@@ -10,7 +10,7 @@ from lbconfig import haproxy, keepalived, packet_filter, transparency
 from lbconfig.errors import LoadBalancingError
 from lbconfig.site import Site
 
-from .container_balancer import ARMS_FILE, FALLBACKS_FILE, INNER, OUTER
+from .inside.balancer import ARMS_FILE, FALLBACKS_FILE, INNER, OUTER
 from .lab import LabError
 from .layout import LAB, UnitFiles, authority_file, open_files
 from .server_states import forget_states

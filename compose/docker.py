@@ -1,6 +1,6 @@
 """The lab in containers, as pytest in the tester sees it: it is up already, and this is what can be done to it.
 
-The command on the host brought it up (`compose.container_keeper`), and takes it down. Everything is reached by unix sockets
+The command on the host brought it up (`compose.containers.keeper`), and takes it down. Everything is reached by unix sockets
 in the run folder, `/lab`: the nodes, the balancers' HAProxy, the tester's own process 1, and the keeper on the host for what
 needs Docker. No fault of the network cuts these paths.
 """
@@ -25,11 +25,11 @@ from lbconfig.site import ServiceKind, Site
 from simulators.client import Target
 from simulators.operations import Service, Way
 
-from .container_controls import ASKED_S
-from .container_node import LOGS
-from .container_nodes import ContainerNodes
-from .container_pair import ContainerPair
+from .containers.controls import ASKED_S
+from .containers.nodes import ContainerNodes
+from .containers.pair import ContainerPair
 from .control_socket import ask, hold
+from .inside.node import LOGS
 from .keeper_client import Exit, KeeperClient, python_environment
 from .lab import Defects, LabError
 from .layout import LAB, UnitFiles, keeper_socket, site_file, tester_network

@@ -5,7 +5,7 @@ The folder lies on the host, is the containers' `/lab` (each sees only its part 
     site/                   the site file as it is run                         tester, workers
     config/                 ca.pem, certificates/<node>/                       nodes, tester, workers (read-only)
     control/                keeper.sock: the container keeper on the host      tester
-    nodes/<name>/           what container_node starts from, and its records   nodes (all of nodes/), tester
+    nodes/<name>/           what inside.node starts from, and its records     nodes (all of nodes/), tester
     balancers/<unit>/       haproxy.cfg, keepalived.conf, filter.rules, way-back.sh, arms.json, server.states, ca.pem,
                             haproxy.log, keepalived.log, haproxy.sock, master.sock, control.sock   that unit, tester (of all)
 

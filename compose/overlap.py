@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import docker
 import psutil
 
-from .container_project import PREFIX
+from .containers.project import PREFIX
 from .lab import LabError
 
 _IP_S = 10.0

@@ -19,7 +19,7 @@ from simulators.web.certificates import CertificateFiles, LabAuthority
 
 from .balancer_files import write_balancer_files
 from .configuration import through_relay, unit_editor
-from .container_node import NodeFile, write_node_file
+from .inside.node import NodeFile, write_node_file
 from .keeper_client import CHECKOUT
 from .lab import Defects, LabError
 from .layout import LAB, NODE_UID, UnitFiles, keeper_socket, node_folder, site_file

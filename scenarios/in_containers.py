@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from compose.container_host import HostedLab, moved_site_file
+from compose.containers.host import HostedLab, moved_site_file
 from compose.engine import ensure_engine, stop_engine
 from compose.images.build import BuildError, build, missing_images
 from compose.lab import LabError

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from compose.container_host import HostedLab, labs, take_down
+from compose.containers.host import HostedLab, labs, take_down
 from compose.lab import LabError
 from compose.native import NativeLab
 from lbconfig.site import Site

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.container_project import connect
+from compose.containers.project import connect
 from compose.images.build import BuildError, missing_images
 from compose.keeper_client import CHECKOUT, KeeperClient, python_environment, wait_for_exit
 from compose.lab import LabError

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from compose.container_host import HostedLab, moved_site_file
-from compose.container_project import connect
+from compose.containers.host import HostedLab, moved_site_file
+from compose.containers.project import connect
 from compose.docker import ComposeLab
 from compose.images.recipes import image_tag
 from compose.keeper_client import CHECKOUT

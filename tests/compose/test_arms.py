@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from compose.container_balancer import ARMS_FILE, with_interfaces
-from compose.container_faults import each_arm
+from compose.containers.faults import each_arm
+from compose.inside.balancer import ARMS_FILE, with_interfaces
 from compose.keeper_client import CHECKOUT
 
 KEEPALIVED = """\
@@ -37,7 +37,7 @@ INTERFACES = (
     "ip addr add 10.1.2.10/24 dev eth0; ip addr add 10.1.1.10/24 dev eth1; ip route add default via 10.1.1.1;"
 )
 _WITH_INTERFACES = (
-    "import pathlib, sys; from compose.container_balancer import with_interfaces as named;"
+    "import pathlib, sys; from compose.inside.balancer import with_interfaces as named;"
     "sys.stdout.write(named(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])).read_text())"
 )
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from compose.container_host import labs, take_down
-from compose.container_project import PREFIX, connect
+from compose.containers.host import labs, take_down
+from compose.containers.project import PREFIX, connect
 from compose.keeper_client import CHECKOUT
 from tests.compose.docker_lab import LIMIT_S, HostState, free_subnet, host_state, wait_for
 
@@ -168,7 +168,7 @@ def test_a_keeper_that_is_killed_is_cleaned_up_after(
 ) -> None:
     command = start(*_ACCEPT)
     command.wait_for(STARTED)
-    (keeper,) = [pid for pid in marked.pids() if b"compose.container_keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (keeper,) = [pid for pid in marked.pids() if b"compose.containers.keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(keeper, signal.SIGKILL)
     command.process.wait(LIMIT_S)
     nothing_is_left(command)
@@ -179,7 +179,7 @@ def test_what_command_and_keeper_left_when_both_were_killed_is_listed_and_taken_
 ) -> None:
     command = start(*_ACCEPT)
     command.wait_for(STARTED)
-    (keeper,) = [pid for pid in marked.pids() if b"compose.container_keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    (keeper,) = [pid for pid in marked.pids() if b"compose.containers.keeper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(keeper, signal.SIGKILL)
     command.process.kill()
     project = command.tester().removesuffix("-tester-1")

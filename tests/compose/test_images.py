@@ -71,7 +71,7 @@ class RunningUnit:
             "--sysctl=net.ipv4.ip_nonlocal_bind=1", "--sysctl=net.ipv4.ip_unprivileged_port_start=0",
             f"--volume={CHECKOUT}:/preflight:ro", f"--volume={self.files.directory}:/lab/balancers/{UNIT}",
             f"preflight-balancer:{tag}", "sh", "-c", begin, "unit",
-            "python3", "-m", "compose.container_balancer", f"/lab/balancers/{UNIT}",
+            "python3", "-m", "compose.inside.balancer", f"/lab/balancers/{UNIT}",
         )  # fmt: skip
         self.until(self._is_ready, "an answer on its control socket")
 

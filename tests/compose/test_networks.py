@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compose.container_host import moved_site_file
+from compose.containers.host import moved_site_file
 from compose.keeper_client import CHECKOUT
 from compose.lab import LabError
 from compose.networks import moved, networks_of, receiver_of, subnet_of

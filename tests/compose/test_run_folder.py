@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from compose.container_node import read_node_file
+from compose.inside.node import read_node_file
 from compose.keeper_client import CHECKOUT
 from compose.lab import ConfigurationEdit, Defects, LabError, MisbehavingService, Relayed
 from compose.layout import NODE_UID

@@ -7,9 +7,9 @@ from typing import Any
 
 from lbconfig.site import ServiceKind, Site
 
-from .container_controls import Controls
-from .lab import LabError
-from .layout import node_folder
+from ..lab import LabError
+from ..layout import node_folder
+from .controls import Controls
 
 
 class ContainerNodes:

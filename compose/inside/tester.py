@@ -1,4 +1,4 @@
-"""The tester's container: `python -m compose.container_tester SITE.toml SOCKET`, process 1 of it.
+"""The tester's container: `python -m compose.inside.tester SITE.toml SOCKET`, process 1 of it.
 
 It takes the clients' addresses, and the router's, so that every host of the lab answers clients of other networks through
 it. Then it answers what only root can: who has an address on the clients' network. pytest and Locust run beside it.
@@ -18,11 +18,11 @@ from typing import Any
 from lbconfig.site import Site
 from lbconfig.site_file import SiteError, load_site
 
-from .arp import interface_of, who_has
-from .control_socket import answer_one, listen
-from .lab import LabError
-from .layout import ROUTER, WORKERS, tester_network, worker_network
-from .networks import first_octets, networks_of
+from ..arp import interface_of, who_has
+from ..control_socket import answer_one, listen
+from ..lab import LabError
+from ..layout import ROUTER, WORKERS, tester_network, worker_network
+from ..networks import first_octets, networks_of
 
 _IP_S = 20.0
 
@@ -112,7 +112,7 @@ def _interrupt() -> list[int]:
 def main(arguments: list[str]) -> None:
     """Be the tester until SIGTERM."""
     if len(arguments) != 3:
-        sys.exit(f"usage: python -m compose.container_tester SITE.toml SOCKET, found {len(arguments) - 1} arguments")
+        sys.exit(f"usage: python -m compose.inside.tester SITE.toml SOCKET, found {len(arguments) - 1} arguments")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # process 1 has no default of its own for it
     try:
         take_addresses(load_site(Path(arguments[1])))

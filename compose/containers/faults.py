@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from .container_project import Project, ProjectError
-from .delay_line import QUEUE
-from .lab import LabError
+from ..inside.delay_line import QUEUE
+from ..lab import LabError
+from .project import Project, ProjectError
 
 Kind = Literal["killed", "stopped", "paused", "cut-off", "isolated", "degraded", "path"]
 _CHAIN = "PREFLIGHT-FAULT"
@@ -120,7 +120,7 @@ def undo(project: Project, fault: Fault) -> None:
 def script_of(fault: Fault, *, queued: bool = False) -> str:
     """Return the shell script that begins a fault of a host's network.
 
-    `queued`: what is to be late is put into the queue of `compose.delay_line`, where the kernel has no netem.
+    `queued`: what is to be late is put into the queue of `compose.inside.delay_line`, where the kernel has no netem.
     """
     lines = [UNDO_SCRIPT, f"iptables -N {_CHAIN}"]
     lines += [f"iptables -A {_CHAIN} {rule} -j DROP" for rule in _dropped(fault)]
@@ -162,7 +162,7 @@ def _begin_delay(project: Project, fault: Fault) -> None:
     try:
         project.in_network_of(fault.service, "delayed by netem", script_of(fault))
     except ProjectError:  # most kernels of containers' hosts have it, some have not
-        command = ["python3", "-m", "compose.delay_line", f"{fault.delay_s:.6f}"]
+        command = ["python3", "-m", "compose.inside.delay_line", f"{fault.delay_s:.6f}"]
         project.start_beside(fault.service, _DELAY_LINE, command)
         project.in_network_of(fault.service, "delayed by a queue", script_of(fault, queued=True))
 

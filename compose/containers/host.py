@@ -22,15 +22,15 @@ from lbconfig.site import Site
 from lbconfig.site_file import load_site
 from lbconfig.transparency import node_script
 
-from .container_project import PREFIX, TWO_ARM_FILE, Project, connect
-from .control_socket import ask
-from .images.recipes import image_tag
-from .keeper_client import CHECKOUT, python_environment
-from .lab import Defects, LabError
-from .layout import keeper_socket, open_files, tester_socket
-from .networks import first_octets, moved, networks_of
-from .overlap import check_free_network, lab_network
-from .run_folder import write_run_folder
+from ..control_socket import ask
+from ..images.recipes import image_tag
+from ..keeper_client import CHECKOUT, python_environment
+from ..lab import Defects, LabError
+from ..layout import keeper_socket, open_files, tester_socket
+from ..networks import first_octets, moved, networks_of
+from ..overlap import check_free_network, lab_network
+from ..run_folder import write_run_folder
+from .project import PREFIX, TWO_ARM_FILE, Project, connect
 
 _READY_S = 30.0
 _UP_S = 240.0
@@ -169,7 +169,7 @@ class HostedLab:
         read, self._lifeline = os.pipe()
         try:
             self._keeper = keeper = subprocess.Popen(
-                [sys.executable, "-m", "compose.container_keeper", str(read), self._project.name, str(self.run)],
+                [sys.executable, "-m", "compose.containers.keeper", str(read), self._project.name, str(self.run)],
                 pass_fds=[read], start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, cwd="/",
                 env=python_environment(),
             )  # fmt: skip

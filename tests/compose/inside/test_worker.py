@@ -6,7 +6,7 @@ import ipaddress
 import itertools
 
 from compose import layout
-from compose.container_worker import SOURCES_VARIABLE
+from compose.inside.worker import SOURCES_VARIABLE
 from compose.layout import WORKERS, worker_network
 from scenarios.load.numbering import OWN_SOURCES_VARIABLE
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .control_socket import ask
-from .lab import LabError
-from .layout import UnitFiles, keeper_socket, node_folder
+from ..control_socket import ask
+from ..lab import LabError
+from ..layout import UnitFiles, keeper_socket, node_folder
 
 ASKED_S = 90.0  # a node that starts four services afresh takes its time on a busy machine
 NODE_SOCKET = "control.sock"

@@ -1,6 +1,6 @@
 """The keeper of a lab in containers: it stands on the host, owns the compose project and every fault that needs Docker.
 
-`python -m compose.container_keeper LIFELINE_FD PROJECT RUN`, a process in a session of its own. It makes the run folder,
+`python -m compose.containers.keeper LIFELINE_FD PROJECT RUN`, a process in a session of its own. It makes the run folder,
 says `ready` on its standard output, and answers JSON lines at `RUN/control/keeper.sock`, to the command on the host and to
 pytest in the tester alike. When the lifeline ends (the command is over, however it ended), at SIGTERM and when it is told to
 stop, it removes all that the project has (containers, networks, volumes) and the run folder.
@@ -20,11 +20,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import container_faults
-from .container_project import Project, ProjectError
-from .control_socket import ask, listen, take
-from .lab import LabError
-from .layout import keeper_socket
+from ..control_socket import ask, listen, take
+from ..lab import LabError
+from ..layout import keeper_socket
+from . import faults
+from .project import Project, ProjectError
 
 _MEND_S = 60.0
 
@@ -43,7 +43,7 @@ class ContainerKeeper:
     def __init__(self, project: Project, run: Path) -> None:
         self._project = project
         self._run = run
-        self._faults: dict[str, container_faults.Fault] = {}
+        self._faults: dict[str, faults.Fault] = {}
         self._holders: set[socket.socket] = set()
         self._ending = False
 
@@ -108,7 +108,7 @@ class ContainerKeeper:
             case "end":
                 fault = self._faults.get(request["fault"])
                 if fault is not None:
-                    container_faults.undo(self._project, fault)
+                    faults.undo(self._project, fault)
                     del self._faults[request["fault"]]
                 return {}
             case "undo":
@@ -127,9 +127,9 @@ class ContainerKeeper:
         name = request["fault"]
         if name in self._faults:
             raise LabError(f"{name}: expected not to have begun, found it under way")
-        fault = container_faults.fault_of(self._project, request)
+        fault = faults.fault_of(self._project, request)
         self._faults[name] = fault  # before it begins: whatever happens next, it will be undone
-        container_faults.begin(self._project, fault)
+        faults.begin(self._project, fault)
         return {}
 
     def _undo(self) -> None:
@@ -137,7 +137,7 @@ class ContainerKeeper:
         failures = []
         for name, fault in list(self._faults.items()):
             try:
-                container_faults.undo(self._project, fault)
+                faults.undo(self._project, fault)
                 del self._faults[name]
             except (LabError, ProjectError) as error:
                 failures.append(str(error))
@@ -153,7 +153,7 @@ class ContainerKeeper:
 def main(arguments: list[str]) -> None:
     """Keep a lab until its lifeline ends."""
     if len(arguments) != 4:
-        sys.exit(f"usage: python -m compose.container_keeper LIFELINE_FD PROJECT RUN, found {len(arguments) - 1} arguments")
+        sys.exit(f"usage: python -m compose.containers.keeper LIFELINE_FD PROJECT RUN, found {len(arguments) - 1} arguments")
     lifeline, run = int(arguments[1]), Path(arguments[3])
     try:
         run.mkdir(mode=0o700)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from compose.container_tester import address_commands
+from compose.inside.tester import address_commands
 from compose.keeper_client import CHECKOUT
 from compose.layout import WORKERS
 from lbconfig.site_file import load_site

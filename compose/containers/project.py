@@ -15,8 +15,8 @@ import docker
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 
-from .keeper_client import CHECKOUT
-from .lab import LabError
+from ..keeper_client import CHECKOUT
+from ..lab import LabError
 
 COMPOSE_FILE = CHECKOUT / "compose" / "compose.yaml"
 TWO_ARM_FILE = CHECKOUT / "compose" / "two-arm.yaml"  # after that one: what a nodes' network changes

@@ -1,4 +1,4 @@
-"""The first process of a load generator's container: `python -m compose.container_worker SITE.toml`.
+"""The first process of a load generator's container: `python -m compose.inside.worker SITE.toml`.
 
 It takes its own part of the clients behind the router, by the last octet of its address: no two workers use one twice. Then
 it is Locust's worker of the master in the tester, again and again: a master ends with its run, and the next one finds its
@@ -17,10 +17,10 @@ from pathlib import Path
 
 from lbconfig.site_file import SiteError, load_site
 
-from .container_tester import run_ip
-from .keeper_client import CHECKOUT, python_environment
-from .lab import LabError
-from .layout import TESTER, WORKERS, worker_network
+from ..keeper_client import CHECKOUT, python_environment
+from ..lab import LabError
+from ..layout import TESTER, WORKERS, worker_network
+from .tester import run_ip
 
 SOURCES_VARIABLE = "PREFLIGHT_LOAD_SOURCES"  # what the generator takes its clients' addresses from
 _LOCUST_FILE = CHECKOUT / "scenarios" / "load" / "mixed.py"
@@ -68,7 +68,7 @@ def work(master: str, sources: ipaddress.IPv4Network) -> None:
 def main(arguments: list[str]) -> None:
     """Be a worker until SIGTERM."""
     if len(arguments) != 2:
-        sys.exit(f"usage: python -m compose.container_worker SITE.toml, found {len(arguments) - 1} arguments")
+        sys.exit(f"usage: python -m compose.inside.worker SITE.toml, found {len(arguments) - 1} arguments")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # process 1 has no default of its own for it
     try:
         master, sources = own_part(Path(arguments[1]))

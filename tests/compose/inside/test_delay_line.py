@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from compose.delay_line import message, packet_ids
+from compose.inside.delay_line import message, packet_ids
 from compose.keeper_client import CHECKOUT
 
 LATE_S = 0.25
@@ -30,7 +30,7 @@ def connected():
 rule = "iptables -A OUTPUT -o lo -p tcp --sport 5000 -j NFQUEUE --queue-num 110 --queue-bypass"
 subprocess.run(rule.split(), check=True)
 before_s, _, _ = connected()
-line = subprocess.Popen([sys.executable, "-m", "compose.delay_line", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+line = subprocess.Popen([sys.executable, "-m", "compose.inside.delay_line", sys.argv[1]], stdout=subprocess.PIPE, text=True)
 said = line.stdout.readline()
 late_s, client, server = connected()
 content = bytes(number % 251 for number in range(int(sys.argv[2])))

@@ -1,4 +1,4 @@
-"""The first process of a balancer's container: `python -m compose.container_balancer DIRECTORY`.
+"""The first process of a balancer's container: `python -m compose.inside.balancer DIRECTORY`.
 
 It loads the unit's packet filter, starts the fallback page, HAProxy and keepalived from the files of the unit's folder, reaps
 whatever ends, and lets them fail one by one when it is asked to: JSON lines on `control.sock`, one request, one answer.
@@ -23,8 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .keeper import descendants
-from .unix_listener import listen
+from ..keeper import descendants
+from ..unix_listener import listen
 
 ARMS_FILE = "arms.json"  # the own addresses of a unit with two arms by what its files call their interfaces; else none
 OUTER, INNER = "outer", "inner"
@@ -246,7 +246,7 @@ def _answer_one(unit: Unit, listener: socket.socket) -> None:
 def main(arguments: list[str]) -> None:
     """Be a unit until SIGTERM."""
     if len(arguments) != 2:
-        sys.exit(f"usage: python -m compose.container_balancer DIRECTORY, found {len(arguments) - 1} arguments")
+        sys.exit(f"usage: python -m compose.inside.balancer DIRECTORY, found {len(arguments) - 1} arguments")
     directory = Path(arguments[1])
     unit = Unit(directory)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # process 1 has no default of its own for it

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from compose.container_node import SOCKET, NodeFile, read_node_file, write_node_file
 from compose.control_socket import ask
+from compose.inside.node import SOCKET, NodeFile, read_node_file, write_node_file
 from compose.keeper_client import wait_for_exit
 from compose.lab import LabError, Relayed
 from compose.native_nodes import endpoints_of
@@ -81,7 +81,7 @@ class Started:
 
 
 def start(path: Path, marked: Marked) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-m", "compose.container_node", str(path)], env=marked.environment)
+    process = subprocess.Popen([sys.executable, "-m", "compose.inside.node", str(path)], env=marked.environment)
     deadline = time.monotonic() + COMES_UP_WITHIN_S
     while not (path.parent / SOCKET).is_socket() and process.poll() is None:
         assert time.monotonic() < deadline, f"expected its socket within {COMES_UP_WITHIN_S:g} s, found none"
@@ -201,7 +201,7 @@ def test_a_port_that_is_taken_ends_it_with_one_clear_line(marked: Marked, site_f
     endpoint = endpoints_of(load_site(site_file))[NAME, "hl7"]
     with socket.create_server((endpoint.address, endpoint.port)):
         ended = subprocess.run(
-            [sys.executable, "-m", "compose.container_node", str(path)], env=marked.environment, capture_output=True,
+            [sys.executable, "-m", "compose.inside.node", str(path)], env=marked.environment, capture_output=True,
             text=True, check=False,
         )  # fmt: skip
     assert ended.returncode == 1

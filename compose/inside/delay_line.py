@@ -1,4 +1,4 @@
-"""Holds back packets of a queue of the kernel's packet filter: `python -m compose.delay_line SECONDS`, until it is killed.
+"""Holds back packets of a queue of the packet filter: `python -m compose.inside.delay_line SECONDS`, until it is killed.
 
 For kernels without netem. A rule `-j NFQUEUE --queue-num 110 --queue-bypass` puts packets into the queue; each is let go
 after the same time, so that none overtakes another; without this process they pass at once. It runs as root of the network
@@ -110,7 +110,7 @@ def hold_back(queue: socket.socket, delay_s: float) -> None:
 def main(arguments: list[str]) -> None:
     """Say `ready` once the queue is held, then hold back what comes."""
     if len(arguments) != 2:
-        sys.exit(f"usage: python -m compose.delay_line SECONDS, found {len(arguments) - 1} arguments")
+        sys.exit(f"usage: python -m compose.inside.delay_line SECONDS, found {len(arguments) - 1} arguments")
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as queue:
         try:
             bind(queue)

@@ -10,12 +10,12 @@ from typing import cast
 from lbconfig.runtime_api import BalancerError, MasterCli, RuntimeApi
 from lbconfig.site import Site
 
-from .container_controls import ASKED_S, Controls
-from .control_socket import ask
-from .lab import BalancerUnit, LabError, PairPath, UnitFailure
-from .layout import UnitFiles, tester_socket
-from .limits import LabTimeouts
-from .server_states import reload_with_states
+from ..control_socket import ask
+from ..lab import BalancerUnit, LabError, PairPath, UnitFailure
+from ..layout import UnitFiles, tester_socket
+from ..limits import LabTimeouts
+from ..server_states import reload_with_states
+from .controls import ASKED_S, Controls
 
 _ACTIVE_FOR_S = 1.0  # how long a unit that answered for the VIPs is taken to have them still
 _SETTLED_S = 10.0  # after so long, two units that have the VIPs will keep them

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from compose.container_faults import UNDO_SCRIPT, Fault, each_arm, script_of
-from compose.container_project import Project, ProjectError
+from compose.containers.faults import UNDO_SCRIPT, Fault, each_arm, script_of
+from compose.containers.project import Project, ProjectError
 from compose.lab import LabError
 
 CHAIN = "PREFLIGHT-FAULT"

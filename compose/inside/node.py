@@ -1,4 +1,4 @@
-"""A node in a container: `python -m compose.container_node NODE_FILE`, process 1 of it.
+"""A node in a container: `python -m compose.inside.node NODE_FILE`, process 1 of it.
 
 It brings up the four services as the native lab does, by the same keeper, and then does to them what it is told over
 `control.sock` in the node's folder. That socket is there once every service answers at its own protocol.
@@ -18,11 +18,11 @@ from lbconfig.site import ServiceKind, Site
 from lbconfig.site_file import SiteError, load_site
 from simulators.node import SimulatedNode
 
-from .control_socket import answer_one, listen
-from .keeper_client import KeeperClient
-from .lab import Defects, LabError, Relayed
-from .limits import LabTimeouts
-from .native_nodes import NativeNodes
+from ..control_socket import answer_one, listen
+from ..keeper_client import KeeperClient
+from ..lab import Defects, LabError, Relayed
+from ..limits import LabTimeouts
+from ..native_nodes import NativeNodes
 
 SOCKET = "control.sock"
 LOGS = "logs"
@@ -154,7 +154,7 @@ def _service(request: dict[str, Any]) -> ServiceKind:
 def main(arguments: list[str]) -> None:
     """Be a node until SIGTERM; end with a message and code 1 when its services do not come up."""
     if len(arguments) != 2:
-        sys.exit(f"usage: python -m compose.container_node NODE_FILE, found {len(arguments) - 1} arguments")
+        sys.exit(f"usage: python -m compose.inside.node NODE_FILE, found {len(arguments) - 1} arguments")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # process 1 has no default of its own for it
     try:
         file = read_node_file(Path(arguments[1]))
