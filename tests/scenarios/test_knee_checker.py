@@ -1,6 +1,7 @@
 """LOAD-4: each sign of saturation, the order in which they are believed, and the verdict that follows."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -258,7 +259,7 @@ def test_doubts_of_what_decides_leave_the_knee_open() -> None:
 
 
 def test_what_was_carried_in_spite_of_a_slow_generator_was_carried() -> None:
-    slow = {"slow_generators": ("generator/1 woke up to 9.0 ms late (p99)",)}
+    slow: dict[str, Any] = {"slow_generators": ("generator/1 woke up to 9.0 ms late (p99)",)}
     assert judge_knee(VIP, [step(20, **slow), step(40, **slow)], required_per_s=30).verdict == "pass"
     finding = judge_knee(VIP, [step(20), bent(40, BUSY_NODE, **slow)], required_per_s=30)
     assert (finding.verdict, "at 40.0 a second generator/1 woke up" in finding.reason) == ("unknown", True)
