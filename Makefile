@@ -13,13 +13,16 @@ else
 PIP_INSTALL := $(BIN)/python -m pip install
 endif
 
-.PHONY: accept test lint bench plants offline programs docker-programs images clean
+.PHONY: accept test test-containers lint bench plants offline programs docker-programs images clean
 
 accept: .venv/.installed $(if $(findstring compose,$(ARGS)),docker-programs,programs)
 	$(BIN)/preflight accept $(if $(SITE),--site "$(SITE)") --out "$(OUT)" $(ARGS)
 
 test: .venv/.installed-dev programs lint
 	$(BIN)/python -m pytest tests --ignore tests/planted --ignore tests/offline
+
+test-containers: .venv/.installed-dev programs images
+	$(BIN)/python -m pytest tests/compose -m docker
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -67,6 +67,13 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a daemon and images, so that it can be run alone (`make test-containers`)."""
+    for item in items:
+        if "docker" in getattr(item, "fixturenames", ()):
+            item.add_marker("docker")
+
+
 class Docker:
     """The daemon that answers here, with the images of this checkout."""
 

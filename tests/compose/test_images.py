@@ -1,4 +1,4 @@
-"""The images, and a unit's first process, in real containers. Skipped where no daemon answers or images are missing."""
+"""The images, and a unit's first process, in real containers."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import json
 import re
 import secrets
 import select
-import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from compose.balancer_files import write_balancer_files
 from compose.images import recipes
-from compose.images.build import BuildError, missing_images
 from compose.keeper_client import CHECKOUT
 from compose.layout import UnitFiles, authority_file
 from lbconfig.site_file import load_site
 from simulators.web.certificates import LabAuthority
+
+if TYPE_CHECKING:
+    from tests.compose.conftest import Docker
 
 UNIT = "lb-1"
 INTERFACE = "ip link add eth0 type veth peer name nowhere && ip link set nowhere up && ip link set eth0 up"
@@ -31,15 +32,7 @@ Answer = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def tag() -> str:
-    if shutil.which("docker") is None:
-        pytest.skip("docker is not installed")
-    try:
-        missing = missing_images()
-    except BuildError as error:
-        pytest.skip(f"no Docker daemon answers: {str(error).splitlines()[-1]}")
-    if missing:
-        pytest.skip(f"images are missing ({', '.join(missing)}); compose/images/build makes them")
+def tag(docker: Docker) -> str:
     return recipes.image_tag()
 
 
