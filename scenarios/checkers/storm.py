@@ -19,7 +19,7 @@ from scenarios.checkers import generator
 from scenarios.checkers.saturation import at_their_limit, counts_at_their_limit, is_full, told
 from scenarios.findings import Finding, Subject, Values, failed, listed, passed, unknown
 from scenarios.frames import Frame, columns
-from scenarios.load_runs.parts_seen import PartsSeen
+from scenarios.load_runs.parts_seen import MachineMoment, PartsSeen
 from simulators.operations import Outcome
 
 AT_ONCE_S = 1.0  # until the last client begins, or a tenth of the limit where that is longer
@@ -77,6 +77,9 @@ def judge_storm(
         reason = f"{clients} clients came back at once, and {listed(exhausted)}"
         return failed("balancer", reason, measured=measured, limit=limit)
     if int((served <= limit_s).sum()) == clients:
+        if bound := _untold_ports(meanwhile):
+            reason = f"all {clients} clients were served, but {bound}: ports may have run out"
+            return unknown(reason, measured=measured, limit=limit)
         unseen = generator.unseen(meanwhile, generators)
         return _of_all_served(clients, there, unseen, begun, served, at_once_s, measured, limit)
     return _of_some_served(vip, clients, served, meanwhile, generator.suspicions(
@@ -126,11 +129,20 @@ def _of_some_served(
 def _exhausted(vip: Vip, parts: PartsSeen) -> list[str]:
     """Return what was used up, however shortly."""
     found = [sign.words for sign in counts_at_their_limit(parts, vip)]
-    ports = max(((moment.ports_at_most / moment.port_range, moment) for moment in parts.machine), default=None)
-    if ports is not None and ports[0] >= PORTS_SHARE:
-        most = ports[1]
+    if scarce := [moment for moment in _short_of_ports(parts) if moment.ports_source]:
+        most = max(scarce, key=lambda moment: moment.ports_at_most)
         found.append(f"{most.ports_source} had {most.ports_at_most} of {most.port_range} ports taken towards one place")
     return found
+
+
+def _untold_ports(parts: PartsSeen) -> str:
+    """Say that so many ports were taken that they may have run out, and that nobody could tell by whom; empty if not so."""
+    most = max((moment.ports_at_most for moment in _short_of_ports(parts) if not moment.ports_source), default=0)
+    return f"this kernel did not tell whose {most} sockets there were" if most else ""
+
+
+def _short_of_ports(parts: PartsSeen) -> list[MachineMoment]:
+    return [moment for moment in parts.machine if moment.ports_at_most >= PORTS_SHARE * moment.port_range]
 
 
 def _acknowledged(back: pl.DataFrame) -> pl.DataFrame:

@@ -100,8 +100,12 @@ def sockets() -> Sockets:
 
 def listen_overflows() -> int:
     """Return how many connections were dropped because some accept queue was full, since the start (ListenOverflows)."""
-    names, counts = [line.split() for line in (_PROC / "net" / "netstat").read_text().splitlines() if line[:7] == "TcpExt:"]
-    return int(dict(zip(names, counts, strict=True))["ListenOverflows"])
+    return _counter("netstat", "TcpExt:", "ListenOverflows")
+
+
+def active_opens() -> int:
+    """Return how many connections were begun from here, since the start: each took a port (ActiveOpens)."""
+    return _counter("snmp", "Tcp:", "ActiveOpens")
 
 
 def accept_queues(listeners: Iterable[Endpoint]) -> dict[Endpoint, int]:
@@ -123,7 +127,7 @@ def port_range() -> int:
 def busiest_source() -> tuple[str, int]:
     """Return the local address with the most ports taken towards one destination, and how many: they run out for it alone.
 
-    Reads every socket of the machine: dear where there are many.
+    Reads every socket of the machine: dear where there are many. No address, and 0, where the kernel does not tell.
     """
     taken = Counter((taker.address, taker.peer, taker.peer_port) for taker in tcp_sockets(States.TAKING_A_PORT))
     if not taken:
@@ -136,3 +140,8 @@ def own_cpu_s() -> float:
     """Return the CPU time of this process, of all its threads."""
     times = os.times()
     return times.user + times.system
+
+
+def _counter(file: str, group: str, name: str) -> int:
+    names, counts = [line.split() for line in (_PROC / "net" / file).read_text().splitlines() if line.startswith(group)]
+    return int(dict(zip(names, counts, strict=True))[name])

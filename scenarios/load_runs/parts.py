@@ -24,7 +24,6 @@ SAMPLE_EVERY_S = 0.5
 MOST_SAMPLES = 7200  # of one run, at 3 KB: it must not grow with the run, and of more than an hour less is seen a second
 _BALANCER_PROGRAM = "haproxy"  # a process id of another machine may be some other program's here
 _PORTS_LEFT = 0.5  # of the range: as long as all sockets together take less, no pair of addresses is near its end
-_PORTS_TIME_SHARE = 0.01  # in which all sockets of the machine are read: it is the machine that is being measured
 _SIBLINGS_EVERY = 20  # samples: workers come and go with reloads alone
 
 __all__ = ["SAMPLE_EVERY_S", "PartsSeen", "PartsWatch"]
@@ -57,25 +56,29 @@ class _Counted(NamedTuple):
 
 
 class _PortsTaken:
-    """The ports that the busiest source has taken towards one place; read so seldom that the load does not notice."""
+    """How many ports the busiest source has taken towards one place, read from all sockets only where that may be many.
+
+    A port is taken by whoever begins a connection. So since the last reading no source can have taken more of them than
+    connections were begun on this machine: as long as that bound is low, nothing needs to be read.
+    """
 
     def __init__(self, port_range: int) -> None:
-        self._port_range = port_range
-        self._next_ns = 0
-        self._read: tuple[str, int] = "", 0
+        self._many = port_range * _PORTS_LEFT
+        self._read: tuple[int, int] | None = None  # ports of the busiest source, and the connections begun until then
 
     def look(self) -> tuple[str, int]:
-        """Return source and ports, as last read; without a source, the number of all sockets, which bounds any source's."""
-        sockets = kernel.sockets()
+        """Return source and ports; without a source, a bound of any source's: below half of the range, or nobody can tell."""
+        sockets, begun = kernel.sockets(), kernel.active_opens()  # before a reading, so that none is missed
         bound = sockets.in_use + sockets.waiting
-        if bound < self._port_range * _PORTS_LEFT:
+        if self._read is not None:
+            bound = min(bound, self._read[0] + begun - self._read[1])
+        if bound < self._many:
             return "", bound
-        began_ns = time.monotonic_ns()
-        if began_ns >= self._next_ns:
-            self._read = kernel.busiest_source()
-            ended_ns = time.monotonic_ns()
-            self._next_ns = ended_ns + round((ended_ns - began_ns) / _PORTS_TIME_SHARE)
-        return self._read
+        source, ports = kernel.busiest_source()
+        if not source:
+            return "", bound
+        self._read = ports, begun
+        return source, ports
 
 
 class PartsWatch(Repeated):

@@ -49,19 +49,23 @@ def tcp_sockets(states: States) -> Iterator[TcpSocket]:
         yield TcpSocket(socket.inet_ntoa(address), port, socket.inet_ntoa(peer), peer_port, waiting)
 
 
-def _records(states: States) -> Iterator[bytes]:
+def _records(states: States) -> list[bytes]:
+    """Return all records, or none: a part of them would read as if the rest were not there."""
     request = _REQUEST.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, states)
+    found: list[bytes] = []
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as asked:
             asked.settimeout(_PATIENCE_S)
             asked.sendto(_HEADER.pack(_HEADER.size + len(request), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + request, (0, 0))
             while True:
                 for kind, record in _messages(asked.recv(_READ_BYTES)):
-                    if kind in (_DONE, _ERROR):
-                        return
-                    yield record
+                    if kind == _DONE:
+                        return found
+                    if kind == _ERROR:
+                        return []
+                    found.append(record)
     except OSError:
-        return
+        return []
 
 
 def _messages(received: bytes) -> Iterator[tuple[int, bytes]]:

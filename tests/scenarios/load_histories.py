@@ -95,11 +95,12 @@ def balancer(
 
 
 def machine(
-    *, busy: float = 1.1, cores: int = 4, waiting: int = 0, overflows: int = 0, ports: int = 100, seconds: int = RUN_S
-) -> tuple[MachineMoment, ...]:
+    *, busy: float = 1.1, cores: int = 4, waiting: int = 0, overflows: int = 0, ports: int = 100,
+    source: str = "127.0.110.10", seconds: int = RUN_S,
+) -> tuple[MachineMoment, ...]:  # fmt: skip
     queues = (("balancer/HL7", 0), ("node/n1/hl7", waiting))
     return tuple(
-        MachineMoment(at * SECOND, 1.0, cores, busy, 0.05, overflows, queues, ports, 28000, "127.0.110.10")
+        MachineMoment(at * SECOND, 1.0, cores, busy, 0.05, overflows, queues, ports, 28000, source)
         for at in range(1, seconds + 1)
     )
 

@@ -73,6 +73,12 @@ def test_what_was_used_up_fails_also_when_everybody_was_served(history: History,
     assert (finding.verdict, finding.subject, words in finding.reason) == ("fail", "balancer", True)
 
 
+def test_ports_of_which_nobody_can_tell_whose_they_were_leave_it_open(history: History) -> None:
+    finding = judged(history, back(), parts(machine=machine(ports=27_000, source="")))
+    assert (finding.verdict, "did not tell whose 27000 sockets" in finding.reason) == ("unknown", True)
+    assert judged(history, back(), parts(machine=machine(ports=20_000, source=""))).verdict == "pass"  # a bound that is low
+
+
 @pytest.mark.parametrize(
     "before",
     [[], [one._replace(outcome=Outcome.REFUSED) for one in BEFORE], BEFORE[1:]],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from scenarios.load_runs import kernel_figures as kernel
 from scenarios.load_runs import parts, socket_table
 from scenarios.load_runs.socket_table import States, TcpSocket, tcp_sockets
 
@@ -51,13 +52,50 @@ def test_a_kernel_that_does_not_answer_has_no_sockets(monkeypatch: pytest.Monkey
     assert list(tcp_sockets(States.LISTENING)) == []
 
 
-def test_all_sockets_are_read_only_where_ports_could_run_out_and_seldom(listener: socket.socket) -> None:
-    with socket.create_connection(listener.getsockname(), source_address=(SOURCE, 0)):
-        assert parts._PortsTaken(1 << 30).look()[0] == ""  # all sockets together are a bound that is far off
-        taken = parts._PortsTaken(1)
-        before = taken.look()
-        assert before[1] >= 1
-        with socket.create_connection(listener.getsockname(), source_address=(SOURCE, 0)):
-            assert taken.look() == before  # read just now
-            taken._next_ns = 0
-            assert taken.look()[1] >= 2
+class Machine:
+    """A kernel of which so many sockets and begun connections are told; how often all of its sockets were read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sockets, self.begun, self.busiest, self.readings = 0, 0, ("127.0.0.9", 0), 0
+        monkeypatch.setattr(kernel, "sockets", lambda: kernel.Sockets(0, self.sockets))
+        monkeypatch.setattr(kernel, "active_opens", lambda: self.begun)
+        monkeypatch.setattr(kernel, "busiest_source", self._read)
+
+    def _read(self) -> tuple[str, int]:
+        self.readings += 1
+        return self.busiest
+
+
+def test_all_sockets_are_read_only_where_a_source_may_have_many_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, taken = Machine(monkeypatch), parts._PortsTaken(1000)
+    machine.sockets = machine.begun = 499
+    assert (taken.look(), machine.readings) == (("", 499), 0)
+    machine.sockets = machine.begun = 800  # that may be one source's
+    machine.busiest = ("127.0.0.9", 100)
+    assert (taken.look(), machine.readings) == (("127.0.0.9", 100), 1)
+    machine.begun = 1199  # all of the new ones may be that source's: 499
+    assert (taken.look(), machine.readings) == (("", 499), 1)
+    machine.begun = 1200
+    machine.busiest = ("127.0.0.9", 500)
+    assert (taken.look(), machine.readings) == (("127.0.0.9", 500), 2)  # and from now on each time
+
+
+def test_a_rush_between_two_looks_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, taken = Machine(monkeypatch), parts._PortsTaken(1000)
+    machine.sockets = machine.begun = 600
+    taken.look()
+    machine.sockets = machine.begun = 1550
+    machine.busiest = ("127.0.0.9", 950)
+    assert taken.look() == ("127.0.0.9", 950)
+
+
+def test_what_the_kernel_does_not_tell_stays_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, taken = Machine(monkeypatch), parts._PortsTaken(1000)
+    machine.sockets, machine.busiest = 990, ("", 0)
+    assert taken.look() == ("", 990)
+
+
+def test_connections_that_are_begun_are_counted(listener: socket.socket) -> None:
+    before = kernel.active_opens()
+    with socket.create_connection(listener.getsockname()), socket.create_connection(listener.getsockname()):
+        assert kernel.active_opens() >= before + 2
