@@ -80,9 +80,7 @@ def silences(parts: PartsSeen, generators: Sequence[int], window_ns: tuple[int, 
     return found
 
 
-def slow_words(
-    parts: PartsSeen, generators: Sequence[int], window_ns: tuple[int, int], limit_s: float
-) -> list[str]:  # fmt: skip
+def slow_words(parts: PartsSeen, generators: Sequence[int], window_ns: tuple[int, int], limit_s: float) -> list[str]:
     """Return which generators were slow themselves, in words. What they measured was then slower for it, and never faster."""
     return [
         f"{name} {words}"
