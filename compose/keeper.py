@@ -23,6 +23,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,14 +196,7 @@ class Keeper:
         return {}
 
     def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            code = os.waitstatus_to_exitcode(status)
+        for pid, code in ended_children():
             for child in [child for child in self._children.values() if child.pid == pid]:
                 child.close()  # at once: a dead service's port must refuse
                 del self._children[child.name]
@@ -227,6 +221,18 @@ class Keeper:
             import shutil  # only now: keeps the start short
 
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def ended_children() -> Iterator[tuple[int, int]]:
+    """Yield pid and exit code of every child that has ended, orphans that came to us included; none is left a zombie."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)
 
 
 def descendants(root: int) -> list[int]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from lbconfig.site import ServiceKind, Site
-from lbconfig.site_file import SiteError, load_site
+from lbconfig.site_file import load_site
 from simulators.client import Target
 from simulators.node import SimulatedNode
 from simulators.operations import Service, Way
@@ -33,6 +33,7 @@ from .native_nodes import NativeNodes
 from .ports import bind_listener
 from .simulated_nodes import certificate_names, check_defects, simulated_node
 from .source_addresses import SourceAddresses
+from .until_sigterm import until_sigterm
 
 _LOOPBACK = ipaddress.IPv4Network("127.0.0.0/8")
 _NO_DEFECTS = Defects()
@@ -304,17 +305,11 @@ def main(arguments: list[str]) -> None:
     """Bring a site up, say where it is, and keep it until Ctrl-C or SIGTERM."""
     if len(arguments) != 3:
         sys.exit(f"usage: python -m compose.native SITE.toml DIRECTORY, found {len(arguments) - 1} arguments")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with NativeLab(load_site(Path(arguments[1])), Path(arguments[2])) as lab:
-            for vip in lab.site.vip:
-                print(f"{vip.name:<8} {vip.address}:{vip.port}")  # noqa: T201  this is a command
-            print(f"web: {lab.web_user} / {lab.web_password}, CA {lab.ca_file}; Ctrl-C ends it", flush=True)  # noqa: T201
-            signal.pause()
-    except KeyboardInterrupt:
-        return
-    except (SiteError, LabError) as error:
-        sys.exit(str(error))
+    with until_sigterm(), NativeLab(load_site(Path(arguments[1])), Path(arguments[2])) as lab:
+        for vip in lab.site.vip:
+            print(f"{vip.name:<8} {vip.address}:{vip.port}")  # noqa: T201  this is a command
+        print(f"web: {lab.web_user} / {lab.web_password}, CA {lab.ca_file}; Ctrl-C ends it", flush=True)  # noqa: T201
+        signal.pause()
 
 
 if __name__ == "__main__":

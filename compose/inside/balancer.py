@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..keeper import descendants
+from ..keeper import descendants, ended_children
 from ..unix_listener import listen
 
 ARMS_FILE = "arms.json"  # the own addresses of a unit with two arms by what its files call their interfaces; else none
@@ -99,16 +99,10 @@ class Unit:
 
     def reap(self) -> None:
         """Take notice of every process that has ended, orphans included."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, code in ended_children():
             for name in [name for name, own in self._pids.items() if own == pid]:
                 del self._pids[name]
-                self._exits.append({"name": name, "pid": pid, "code": os.waitstatus_to_exitcode(status)})
+                self._exits.append({"name": name, "pid": pid, "code": code})
 
     def stop(self) -> None:
         """Give the VIPs up first, then end all."""

@@ -6,7 +6,6 @@ It brings up the four services as the native lab does, by the same keeper, and t
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from ..keeper_client import KeeperClient
 from ..lab import Defects, LabError, Relayed
 from ..limits import LabTimeouts
 from ..native_nodes import NativeNodes
+from ..until_sigterm import until_sigterm
 
 SOCKET = "control.sock"
 LOGS = "logs"
@@ -155,18 +155,13 @@ def main(arguments: list[str]) -> None:
     """Be a node until SIGTERM; end with a message and code 1 when its services do not come up."""
     if len(arguments) != 2:
         sys.exit(f"usage: python -m compose.inside.node NODE_FILE, found {len(arguments) - 1} arguments")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # process 1 has no default of its own for it
-    try:
+    with until_sigterm():
         file = read_node_file(Path(arguments[1]))
         with KeeperClient() as keeper:
             node = ContainerNode(file, keeper)
             with listen(file.node.directory / SOCKET) as listener:
                 while True:
                     answer_one(listener, node.answer)
-    except KeyboardInterrupt:
-        return
-    except LabError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from lbconfig.site import Site
-from lbconfig.site_file import SiteError, load_site
+from lbconfig.site_file import load_site
 
 from ..arp import interface_of, who_has
 from ..control_socket import answer_one, listen
 from ..lab import LabError
 from ..layout import ROUTER, WORKERS, tester_network, worker_network
 from ..networks import first_octets, networks_of
+from ..until_sigterm import until_sigterm
 
 _IP_S = 20.0
 
@@ -113,17 +114,12 @@ def main(arguments: list[str]) -> None:
     """Be the tester until SIGTERM."""
     if len(arguments) != 3:
         sys.exit(f"usage: python -m compose.inside.tester SITE.toml SOCKET, found {len(arguments) - 1} arguments")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # process 1 has no default of its own for it
-    try:
+    with until_sigterm():
         take_addresses(load_site(Path(arguments[1])))
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans come to process 1, and nobody waits for them
         with listen(Path(arguments[2])) as listener:
             while True:
                 answer_one(listener, answer)
-    except KeyboardInterrupt:
-        return
-    except (LabError, SiteError) as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -8,18 +8,18 @@ workers waiting.
 from __future__ import annotations
 
 import ipaddress
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from lbconfig.site_file import SiteError, load_site
+from lbconfig.site_file import load_site
 
 from ..keeper_client import CHECKOUT, python_environment
 from ..lab import LabError
 from ..layout import TESTER, WORKERS, worker_network
+from ..until_sigterm import until_sigterm
 from .tester import run_ip
 
 SOURCES_VARIABLE = "PREFLIGHT_LOAD_SOURCES"  # what the generator takes its clients' addresses from
@@ -69,15 +69,10 @@ def main(arguments: list[str]) -> None:
     """Be a worker until SIGTERM."""
     if len(arguments) != 2:
         sys.exit(f"usage: python -m compose.inside.worker SITE.toml, found {len(arguments) - 1} arguments")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # process 1 has no default of its own for it
-    try:
+    with until_sigterm():
         master, sources = own_part(Path(arguments[1]))
         run_ip([["route", "replace", "local", str(sources), "dev", "lo"]])
         work(master, sources)
-    except KeyboardInterrupt:
-        return
-    except (LabError, SiteError) as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":
